@@ -1,0 +1,1 @@
+"""How the rules connect to the world: sources, sinks, stores, options and the commands."""

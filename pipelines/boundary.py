@@ -1,0 +1,78 @@
+"""The boundary, drawn and built in the same order.
+
+    blocks ─ Decode ─ Timeline
+                         ├─ allowed ──── Deidentify ─ Tokenize ─ Audit ─▶ crm · cells ─ Aggregate ─▶ aggregates
+                         ├─ suppressed ───────────────────────── Audit
+                         ├─ review ───────────────────────────── Audit ─▶ review
+                         └─ set aside ────────────────────────── Audit ─▶ quarantine
+
+Each way out passes its own Audit: nothing comes out before its record is durable. Only crm and aggregates are for the
+other side; review, audit, quarantine and counts stay in the hospital.
+"""
+
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.typehints.decorators import no_annotations
+
+from schemas.keyset import Keyset
+from schemas.policy import Policy
+from schemas.stores import AuditLog, Opens, Vault
+from transforms.aggregate import Aggregate
+from transforms.audit import Audit
+from transforms.decode import Decode
+from transforms.deidentify import Deidentify
+from transforms.timeline import Timeline
+from transforms.tokenize import Tokenize
+
+File = tuple[str, bytes]  # (path below the output folder, content)
+
+
+class Boundary(beam.PTransform):
+    """Blocks of messages in; files for each sink out. Stores are passed in by reference; no IO and no flags here."""
+
+    class Out(NamedTuple):
+        """What leaves the boundary, each as (file, content); `counts` are for the summary and its laws."""
+
+        crm: beam.PCollection[File]
+        aggregates: beam.PCollection[File]
+        review: beam.PCollection[File]
+        quarantine: beam.PCollection[File]
+        counts: tuple[beam.PCollection[File], ...]
+
+    def __init__(
+        self,
+        policy: Policy,
+        horizon: int,
+        run: str,
+        shards: int,
+        keys: Opens[Keyset],
+        vault: Opens[Vault],
+        log: Opens[AuditLog],
+    ) -> None:
+        super().__init__()
+        self._policy, self._horizon, self._run, self._shards = policy, horizon, run, shards
+        self._keys, self._vault, self._log = keys, vault, log
+
+    @no_annotations
+    def expand(self, blocks):
+        decoded = blocks | "Decode" >> Decode(self._policy, self._keys, self._shards)
+        decided = decoded.facts | "Timeline" >> Timeline(self._policy, self._horizon)
+
+        drafts = decided.allowed | "Deidentify" >> Deidentify(self._policy)
+        crossings = drafts | "Tokenize" >> Tokenize(self._policy, self._vault)
+        allowed = crossings | "AuditAllowed" >> self._audit("allowed")
+        aggregated = allowed.cells | "Aggregate" >> Aggregate(self._policy, self._horizon, self._run)
+
+        suppressed = decided.suppressed | "AuditSuppressed" >> self._audit("suppressed")
+        review = decided.review | "AuditReview" >> self._audit("review")
+        aside = decided.set_aside | "AuditSetAside" >> self._audit("set_aside")
+
+        counts = (
+            decoded.counts, decided.counts, aggregated.counts,
+            allowed.counts, suppressed.counts, review.counts, aside.counts,
+        )  # fmt: skip
+        return Boundary.Out(allowed.effects, aggregated.tables, review.effects, aside.effects, counts)
+
+    def _audit(self, branch: str) -> Audit:
+        return Audit(branch, self._policy, self._horizon, self._run, self._keys, self._log)

@@ -1,0 +1,146 @@
+"""The command `limen`. Each verb loads what it needs when it is called, so that the auditor's never import Beam.
+
+Exit codes: 0 done (rejected messages are data) · 2 bad usage or configuration, nothing written · 3 a law was broken ·
+1 anything else. An error is one line: the option, the problem, the fix.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from schemas.errors import ConfigurationError, LawBroken, LimenError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a rich traceback would print local variables
+    help="Limen, the guarded threshold between a hospital's EHR and a life-science company's CRM.",
+)
+keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(quarantine_app, name="quarantine")
+
+State = Annotated[Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def run(
+    input_: Annotated[list[str], typer.Option("--input", metavar="PATH...", help="Files, folders or globs; repeat or list several.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for all outputs; it belongs to one run.")],
+    rest: Annotated[list[str] | None, typer.Argument(metavar="[PATH...] [BEAM OPTIONS]", help="More inputs; options of Apache Beam.")] = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")] = None,
+    state: State = Path(".limen"),
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="The instant of decision, 2026-05-01T12:00:00Z or a date; default: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide over clinical and consent messages, and write payloads, review items and evidence.
+
+    Reads HL7 v2 (any framing), FHIR R4 (resources, Bundles, NDJSON) and CloudEvents, recognised by content.
+
+    Example: limen run --input feeds/ --output out --as-of 2026-05-01
+    """
+    from pipelines import options, report
+    from pipelines.run import run as do
+
+    done = do(options.request(input_, output, state, policy, as_of, rest or []))
+    report.finished(done, output, as_json=as_json)
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", help="New folder for feeds/ and truth.json.")],
+    patients: Annotated[int, typer.Option("--patients", min=1, help="How many patients.")] = 200,
+    days: Annotated[int, typer.Option("--days", min=1, help="How many days.")] = 30,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Invent a hospital: feeds with consents, revocations, duplicates and defects, and the truth of what may leave.
+
+    Example: limen simulate --patients 200 --days 30 --seed 1 --output hospital
+    """
+    from pipelines.simulate import simulate as do
+
+    made = do(patients, days, seed, output)
+    if as_json:
+        print(json.dumps({"feeds": str(made.feeds), "truth": str(made.truth), "as_of": made.as_of, **made.counts}))
+        return
+    console = Console()
+    console.print(f"{made.counts['received']:,} messages of {patients:,} patients in {made.feeds}", highlight=False)
+    console.print(f"what may leave stands in {made.truth}; decide with --as-of {made.as_of}", highlight=False)
+
+
+@app.command()
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
+    truth: Annotated[Path, typer.Option("--truth", help="truth.json of the simulated hospital.")],
+    state: State = Path(".limen"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare what a run released with the truth of the simulated hospital. Exit code 3 on any wrong release."""
+    from pipelines import report
+    from pipelines.score import score as do
+
+    result = do(folder, truth, state)
+    report.scored(result, as_json=as_json)
+    if not result.right:
+        raise typer.Exit(3)
+
+
+@keys_app.command("new")
+def keys_new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New state folder.")],
+) -> None:
+    """Make a keyset: one secret, a signing key, and the key pairs of quarantine and review. Development keys."""
+    from pipelines import keys
+
+    keyset = keys.create(folder)
+    Console().print(
+        f"keyset {keyset.keyid} in {folder}: development keys.\n"
+        f"Move {folder}/quarantine and {folder}/review to those who may open them; the job never needs them.",
+        highlight=False,
+    )
+
+
+@quarantine_app.command("open")
+def quarantine_open(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sealed files, DIR/quarantine/*.sealed.")],
+    private_key: Annotated[Path, typer.Option("--private-key", help="The quarantine's private key.")],
+    raw: Annotated[bool, typer.Option("--raw", help="Write only the message's bytes.")] = False,
+) -> None:
+    """Open sealed messages. What comes out holds a patient's data: mind where it goes.
+
+    Example: limen quarantine open out/quarantine/*.sealed --private-key .limen/quarantine/private.key
+    """
+    from pipelines.quarantine import opened
+
+    for message in opened(files, private_key):
+        if not raw:
+            header = f"reason {message.reason} · input {message.file[:16]} · byte {message.position}"
+            sys.stdout.buffer.write(header.encode() + b"\n")
+        sys.stdout.buffer.write(message.body + (b"" if raw else b"\n"))
+
+
+def main() -> None:
+    """The entry point: every error of ours is one line on stderr and an exit code."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app()
+    except ConfigurationError as error:
+        console.print(f"limen: {error}", markup=False)
+        sys.exit(2)
+    except LawBroken as error:
+        console.print(f"limen: a law was broken, outputs are unusable: {error}", markup=False)
+        sys.exit(3)
+    except LimenError as error:
+        console.print(f"limen: {error}", markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""How the simulated hospital's systems write what happened: HL7 v2.5.1, FHIR R4 and CloudEvents 1.0, as bytes.
+
+Pure functions of `hospital`'s values. HL7 messages come out in the standard's own framing (segments end in CR, ch. 2);
+`framed` gives them the others that occur. Each message carries what must never cross: names, addresses, numbers, notes.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipelines.hospital import Clinician, Consent, Milestone, Patient, Visit
+
+SYSTEM = "urn:id:GENERAL"
+ADT = {"admitted": ("A01", "ADT_A01"), "registered": ("A04", "ADT_A01"), "discharged": ("A03", "ADT_A03")}
+CANCELS = {"admitted": ("A11", "ADT_A09"), "discharged": ("A13", "ADT_A01"), "booked": ("S15", "SIU_S12")}
+FHIR_CLASS = {"I": "IMP", "O": "AMB", "E": "EMER"}
+TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+NPI = "http://hl7.org/fhir/sid/us-npi"
+PV1_FIELD = {"ATND": 7, "REF": 8, "ADM": 17}  # attending, referring, admitting doctor
+
+Json = dict[str, Any]
+
+# --- HL7 v2 -------------------------------------------------------------------------------------------------------
+
+
+def dtm(at: datetime) -> str:
+    return at.strftime("%Y%m%d%H%M%S+0000")
+
+
+def hl7(*segments: str) -> bytes:
+    return "".join(segment + "\r" for segment in segments).encode()
+
+
+def framed(message: bytes, framing: str) -> bytes:
+    """One message as a file of that framing holds it: cr, crlf, lf or mllp (HL7 MLLP release 1: VT … FS CR)."""
+    if framing == "mllp":
+        return b"\x0b" + message + b"\x1c\r"
+    return message.replace(b"\r", {"cr": b"\r", "crlf": b"\r\n", "lf": b"\n"}[framing])
+
+
+def msh(kind: str, structure: str, control: str, at: datetime) -> str:
+    """Processing id T: what is simulated is never taken for production."""
+    code = f"{kind}^{structure}" if structure else kind
+    return rf"MSH|^~\&|EPIC|GENERAL|LIMEN|CRM|{dtm(at)}||{code}|{control}|T|2.5.1||||||UNICODE UTF-8"
+
+
+def pid(p: Patient) -> str:
+    return (
+        f"PID|1||{p.mrn}^^^GENERAL^MR~{p.ssn}^^^SSA^SS||{p.family}^{p.given}^^^^^L||{p.born:%Y%m%d}|{p.sex}|||"
+        f"{p.street}^^{p.city}^VT^{p.postcode}^USA||{p.phone}|||||{p.account}|{p.ssn}"
+    )
+
+
+def pv1(visit: Visit, numbered: bool = True) -> str:
+    """PV1-2 class, one XCN with its NPI (XCN.13) in the field of the clinician's role, PV1-19 visit number."""
+    c = visit.clinician
+    fields = ["PV1", "1", visit.patient_class, *[""] * 16, f"{visit.number}^^^GENERAL^VN" if numbered else ""]
+    fields[PV1_FIELD[visit.role]] = f"{c.npi}^{c.family}^{c.given}^^^^^^CMS^^^^NPI"
+    return "|".join(fields)
+
+
+def about(p: Patient) -> tuple[str, ...]:
+    """Next of kin, guarantor, insurance and a note: segments that no route asks for."""
+    return (
+        f"NK1|1|{p.family}^Robin|SPO^Spouse|{p.street}^^{p.city}|{p.phone}",
+        rf"NTE|1||{p.note} \T\ leaves the key with the neighbour",
+        f"GT1|1||{p.family}^{p.given}||{p.street}^^{p.city}|{p.phone}",
+        f"IN1|1|BASIC^Basic plan|INS1|Meadow Mutual||||||||||||{p.family}^{p.given}|SEL|{p.born:%Y%m%d}|{p.street}"
+        + "|" * 17 + p.policy,
+    )  # fmt: skip
+
+
+def adt(p: Patient, m: Milestone, control: str, evn: str) -> bytes:
+    """A01, A03 or A04. `evn` says where the event's time stands: EVN-6, EVN-2 or MSH-7 alone."""
+    trigger, structure = ADT[m.kind]
+    recorded = m.at + timedelta(minutes=7)
+    segments = {
+        "EVN-6": (msh(f"ADT^{trigger}", structure, control, recorded), f"EVN||{dtm(recorded)}||||{dtm(m.at)}"),
+        "EVN-2": (msh(f"ADT^{trigger}", structure, control, recorded), f"EVN||{dtm(m.at)}"),
+        "MSH-7": (msh(f"ADT^{trigger}", structure, control, m.at), "EVN|"),
+    }[evn]
+    return hl7(*segments, pid(p), pv1(m.visit), *about(p))
+
+
+def siu(p: Patient, m: Milestone, control: str) -> bytes:
+    """S12: booked at MSH-7. The visit number stands in SCH-1 (placer) or, for odd numbers, in SCH-2 (filler) alone."""
+    return hl7(msh("SIU^S12", "SIU_S12", control, m.at), *_schedule(p, m, m.at))
+
+
+def cancellation(p: Patient, m: Milestone, control: str) -> bytes:
+    """A11, A13 or S15, forty minutes after what it takes back."""
+    at = m.at + timedelta(minutes=40)
+    trigger, structure = CANCELS[m.kind]
+    if trigger == "S15":
+        return hl7(msh("SIU^S15", structure, control, at), *_schedule(p, m, at))
+    return hl7(msh(f"ADT^{trigger}", structure, control, at), f"EVN||{dtm(at)}", pid(p), pv1(m.visit))
+
+
+def _schedule(p: Patient, m: Milestone, at: datetime) -> tuple[str, ...]:
+    number = f"{m.visit.number}^GENERAL"
+    either = f"|{number}" if int(number[9]) % 2 else f"{number}|"
+    takes_place = dtm(at + timedelta(days=21))
+    sch = f"SCH|{either}||||ROUTINE^Routine|||30|min|^^30^{takes_place}"
+    return sch, f"NTE|1||{p.note}", pid(p), pv1(m.visit, numbered=False), "RGS|1", "AIL|1||4WEST^412^A"
+
+
+def merge(kept: Patient, retired: Patient, control: str, at: datetime) -> bytes:
+    head = msh("ADT^A40", "ADT_A39", control, at), f"EVN||{dtm(at)}"
+    return hl7(*head, pid(kept), f"MRG|{retired.mrn}^^^GENERAL^MR||||||{retired.family}^{retired.given}")
+
+
+def laboratory(p: Patient, control: str, at: datetime) -> bytes:
+    obx = "OBX|1|NM|718-7^Hemoglobin^LN||13.4|g/dL|||||F"
+    return hl7(msh("ORU^R01", "ORU_R01", control, at), pid(p), "OBR|1|||CBC^Blood count", obx, f"NTE|1||{p.note}")
+
+
+def vaccination(p: Patient, control: str, at: datetime) -> bytes:
+    rxa = f"RXA|0|1|{dtm(at)}|{dtm(at)}|140^Influenza^CVX|0.5|mL"
+    return hl7(msh("VXU^V04", "VXU_V04", control, at), pid(p), "ORC|RE", rxa)
+
+
+# --- FHIR R4 ------------------------------------------------------------------------------------------------------
+
+
+def instant(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def line(document: Json) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def coded(system: str, code: str) -> Json:
+    return {"coding": [{"system": system, "code": code}]}
+
+
+def mrn(p: Patient) -> Json:
+    return {"type": coded(f"{TERMINOLOGY}/v2-0203", "MR"), "system": SYSTEM, "value": p.mrn}
+
+
+def subject(p: Patient) -> Json:
+    display = f"{p.given} {p.family}"
+    return {"reference": f"Patient/{p.resource}", "type": "Patient", "identifier": mrn(p), "display": display}
+
+
+def practitioner(c: Clinician) -> Json:
+    return {"identifier": {"system": NPI, "value": c.npi}, "display": f"{c.given} {c.family}"}
+
+
+def demographics(p: Patient) -> Json:
+    """A Patient without id: the feed adds its own, a Bundle names it by its fullUrl."""
+    others = [
+        {"type": coded(f"{TERMINOLOGY}/v2-0203", code), "system": f"{SYSTEM}:{code}", "value": value}
+        for code, value in (("SS", p.ssn), ("AN", p.account), ("MB", p.policy))
+    ]
+    return {
+        "resourceType": "Patient",
+        "text": {"status": "additional", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{p.note}</div>'},
+        "identifier": [mrn(p), *others],
+        "name": [{"use": "official", "family": p.family, "given": [p.given]}],
+        "gender": "female" if p.sex == "F" else "male",
+        "birthDate": p.born.isoformat(),
+        "telecom": [{"system": "phone", "value": p.phone, "use": "home"}],
+        "address": [{"line": [p.street], "city": p.city, "state": "VT", "postalCode": p.postcode}],
+    }
+
+
+def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None) -> Json:
+    """The Encounter, EpisodeOfCare or Appointment that says so. `patient` refers to the patient in another way."""
+    visit, who, doctor = m.visit, patient or subject(p), practitioner(m.visit.clinician)
+    head = {
+        "id": f"r-{visit.number}",
+        "meta": {"versionId": str(version), "lastUpdated": instant(m.at + timedelta(minutes=9))},
+        "identifier": [{"system": f"{SYSTEM}:visits", "value": visit.number}],
+    }
+    period = {"start": instant(m.at - timedelta(hours=5)), "end": instant(m.at)}
+    if m.kind == "discharged":
+        role = coded(f"{TERMINOLOGY}/v3-ParticipationType", visit.role)
+        return {
+            "resourceType": "Encounter", **head, "status": "finished",
+            "class": {"system": f"{TERMINOLOGY}/v3-ActCode", "code": FHIR_CLASS[visit.patient_class]},
+            "subject": who, "participant": [{"type": [role], "individual": doctor}], "period": period,
+        }  # fmt: skip
+    if m.kind == "episode-completed":
+        return {"resourceType": "EpisodeOfCare", **head, "status": "finished", "patient": who, "period": period,
+                "careManager": doctor}  # fmt: skip
+    booked = m.kind == "booked"
+    end = m.at + timedelta(days=21) if booked else m.at
+    return {
+        "resourceType": "Appointment", **head, "status": "booked" if booked else "fulfilled",
+        "created": instant(m.at if booked else m.at - timedelta(days=30)),
+        "start": instant(end - timedelta(minutes=30)), "end": instant(end), "comment": p.note,
+        "participant": [{"actor": who, "status": "accepted"}, {"actor": doctor, "status": "accepted"}],
+    }  # fmt: skip
+
+
+def bundle(p: Patient, m: Milestone, url: str) -> Json:
+    encounter = resource(p, m, 1, {"reference": url})
+    entries = [
+        {"fullUrl": url, "resource": demographics(p)},
+        {"fullUrl": f"https://ehr.example/fhir/Encounter/{encounter['id']}", "resource": encounter},
+    ]
+    return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+
+
+def observation(p: Patient, number: str, at: datetime) -> Json:
+    return {"resourceType": "Observation", "id": number, "status": "final", "code": coded("http://loinc.org", "8867-4"),
+            "subject": subject(p), "effectiveDateTime": instant(at), "note": [{"text": p.note}]}  # fmt: skip
+
+
+def consent(p: Patient, c: Consent) -> Json:
+    """FHIR R4 Consent whose root provision is the rule: purpose, recipient (PRCP), action, period."""
+    said = c.said
+    actor = {
+        "role": coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP"),
+        "reference": {
+            "reference": f"Organization/{said.recipient}",
+            "identifier": {"system": "urn:limen:organization", "value": said.recipient},
+        },
+    }
+    purposes = [
+        {"system": f"{TERMINOLOGY}/v3-ActReason" if code in ("TREAT", "HMARKT") else "urn:limen:purpose", "code": code}
+        for code in said.purposes
+    ]
+    rule = {"actor": [actor], "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")], "purpose": purposes}
+    period = {"start": instant(c.given), **({"end": instant(c.until)} if said.says == "permit" else {})}
+    return {
+        "resourceType": "Consent",
+        "id": c.identifier,
+        "meta": {"versionId": str(said.version), "lastUpdated": instant(c.given + timedelta(minutes=3))},
+        "status": said.status,
+        "scope": coded(f"{TERMINOLOGY}/consentscope", "patient-privacy"),
+        "category": [coded("http://loinc.org", "59284-0")],
+        "patient": subject(p),
+        "dateTime": instant(c.given),
+        "policyRule": coded(f"{TERMINOLOGY}/consentpolicycodes", "hipaa-auth"),
+        "provision": {"type": said.says, "period": period, **rule, **_exception(rule, said.nested)},
+    }
+
+
+def _exception(rule: Json, nested: bool) -> Json:
+    return {"provision": [{"type": "deny", **rule}]} if nested else {}
+
+
+# --- CloudEvents 1.0, structured ----------------------------------------------------------------------------------
+
+
+def cloud_event(p: Patient, number: str, at: datetime, data: Json | bytes) -> Json:
+    """The `subject` holds the MRN, as careless producers do: it must not cross either."""
+    body: Json | str
+    if isinstance(data, bytes):
+        kind, content, body = "org.hl7.v2", "application/hl7-v2", data.decode()
+    else:
+        kind, content, body = f"org.hl7.fhir.{data['resourceType'].lower()}", "application/fhir+json", data
+    return {
+        "specversion": "1.0",
+        "id": number,
+        "source": "urn:hospital:general:integration",
+        "type": kind,
+        "subject": p.mrn,
+        "time": instant(at),
+        "datacontenttype": content,
+        "data": body,
+    }
+
+
+# --- what no system should send -----------------------------------------------------------------------------------
+
+
+def malformed(defect: str, p: Patient, m: Milestone, control: str) -> bytes:
+    """One message that cannot be read, or routed to a patient. `defect` is one of `MALFORMED`."""
+    admission = adt(p, m._replace(kind="admitted"), control, "EVN-2")
+    encounter = resource(p, m._replace(kind="discharged"), 1) | {"id": control}
+    match defect:
+        case "truncated JSON":
+            return line(encounter)[:-20]
+        case "unknown resource type":
+            return line(encounter | {"resourceType": "Spaceship"})
+        case "no subject":
+            return line({name: value for name, value in encounter.items() if name != "subject"})
+        case "no source":  # required by CloudEvents 1.0
+            return line({k: v for k, v in cloud_event(p, control, m.at, encounter).items() if k != "source"})
+        case "broken delimiters":
+            return admission.replace(rb"|^~\&|", b"|&&&&|", 1)
+        case "not UTF-8":  # though MSH-18 says so
+            return admission.replace(p.family.encode(), b"\xff\xfe" + p.family.encode())
+    return b"".join(segment for segment in admission.splitlines(keepends=True) if not segment.startswith(b"PID"))
+
+
+# defect: the feed it comes in
+MALFORMED = {
+    "truncated JSON": "fhir.ndjson",
+    "unknown resource type": "fhir.ndjson",
+    "no subject": "fhir.ndjson",
+    "no source": "events.ndjson",
+    "broken delimiters": "adt-1.hl7",
+    "not UTF-8": "adt-2.hl7",
+    "no PID": "adt-3.hl7",
+}

@@ -1,0 +1,80 @@
+"""Options of the commands, promoted once to a checked, frozen value. Whatever is wrong is said before anything is written."""
+
+import argparse
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import policy as policies
+from pipelines.sources import Input, find
+from schemas.errors import ConfigurationError
+from schemas.instant import from_fhir, micros, text_of, zone
+from schemas.policy import Policy
+
+
+class Request(NamedTuple):
+    """What `limen run` was asked for. `horizon` in microseconds UTC; `explicit`: --as-of was given."""
+
+    inputs: list[Input]
+    output: Path
+    state: Path
+    policy: Policy
+    horizon: int
+    explicit: bool
+    beam: PipelineOptions
+
+
+def request(
+    paths: list[str], output: Path, state: Path, policy: Path | None, as_of: str | None, flags: list[str]
+) -> Request:
+    """Check everything that can be checked without writing. Raises ConfigurationError."""
+    beam, extra = beam_options(flags)
+    if not paths and not extra:
+        raise ConfigurationError("--input", "no path was given", "name files, folders or globs")
+    known = policies.load(policy or policies.default())
+    horizon = _horizon(as_of)
+    day = datetime.fromisoformat(text_of(horizon).replace("Z", "+00:00")).astimezone(zone(known.zone)).date()
+    if not known.valid.begins <= day <= known.valid.ends:
+        raise ConfigurationError("--policy", f"{known.name} is not valid on that day", "name a policy valid at --as-of")
+    for option, folder in (("--output", output), ("--state", state)):
+        _writable(option, folder)
+    return Request(find([*paths, *extra]), output, state, known, horizon, as_of is not None, beam)
+
+
+def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
+    """Beam's own options, and what is left: further input paths. An option that nobody knows is an error."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)  # noqa: SLF001  Beam's own way to list what it knows
+    try:
+        _, left = parser.parse_known_args(flags)
+    except (argparse.ArgumentError, SystemExit):
+        raise ConfigurationError("Beam options", "a value is missing or of the wrong kind", "see --help") from None
+    if unknown := [flag for flag in left if flag.startswith("-")]:
+        name = unknown[0].split("=")[0]
+        raise ConfigurationError(name, "no such option", "see limen run --help")
+    used = [flag for flag in flags if flag not in left]
+    # FnApiRunner by name: DirectRunner would try another engine first. Session pickling would ship this module's state.
+    runner = [] if any(flag.startswith("--runner") for flag in used) else ["--runner=FnApiRunner"]
+    return PipelineOptions([*runner, *used, "--no_save_main_session"]), left
+
+
+def _horizon(as_of: str | None) -> int:
+    if as_of is None:
+        return micros(datetime.now(UTC).replace(microsecond=0))
+    found = from_fhir(as_of)
+    if found is None:
+        raise ConfigurationError("--as-of", "not a time", "write it as 2026-05-01T12:00:00Z or 2026-05-01")
+    return found.time + max(found.span - 1_000_000, 0)  # a date means the end of that day, to the second
+
+
+def _writable(option: str, folder: Path) -> None:
+    """The folder, or the nearest folder above it that exists, is one that this user may write."""
+    above = folder.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigurationError(option, f"{folder} cannot be written", "name a folder that this user may write")

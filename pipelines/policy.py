@@ -1,0 +1,63 @@
+"""Reading a policy bundle from its folder. A bundle that does not hold together stops the run before anything is written."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from schemas.errors import ConfigurationError
+from schemas.policy import Policy
+
+KNOWN = {"policy.yaml", "fields.yaml", "codes/purposes.yaml"}
+
+
+def default() -> Path:
+    """The folder of the default bundle, which is package data."""
+    return Path(str(files("policies"))) / "default"
+
+
+def load(folder: Path) -> Policy:
+    """The bundle in `folder`. Raises ConfigurationError naming the file and the problem."""
+    if not (folder / "policy.yaml").is_file():
+        raise ConfigurationError("--policy", f"no policy.yaml in {folder}", "name the folder of a policy bundle")
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+    if unknown := [n for n in names if n not in KNOWN and not (n.startswith("routes/") and n.endswith(".yaml"))]:
+        raise ConfigurationError("--policy", f"unknown file {unknown[0]} in the bundle", "remove it: a bundle is closed")
+    if missing := sorted(KNOWN - set(names)):
+        raise ConfigurationError("--policy", f"{missing[0]} is missing", "copy it from policies/default")
+    whole = hashlib.sha256()
+    parsed: dict[str, Any] = {}
+    for name in names:
+        try:
+            raw = (folder / name).read_bytes()
+            parsed[name] = yaml.load(raw, Loader=_OnceLoader)  # noqa: S506  a SafeLoader that refuses repeated keys
+        except (OSError, yaml.YAMLError, ValueError):
+            raise ConfigurationError("--policy", f"{name} is not readable YAML", "mend the file") from None
+        whole.update(b"%d:%b%d:%b" % (len(name), name.encode(), len(raw), raw))
+    bundle = {
+        **(parsed["policy.yaml"] if isinstance(parsed["policy.yaml"], dict) else {}),
+        "fields": parsed["fields.yaml"],
+        "purposes": parsed["codes/purposes.yaml"],
+        "routes": [content for name, content in parsed.items() if name.startswith("routes/")],
+        "digest": whole.hexdigest(),
+    }
+    try:
+        return Policy.model_validate(bundle)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "policy"
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError("--policy", f"{where}: {problem}", "mend the bundle") from None
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML's safe loader; a key that stands twice is an error, since the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            raise ValueError("repeated key")
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,56 @@
+"""What a person reads at the end: a summary for the eye, or the same as JSON for machines."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.run import Done
+from pipelines.score import Score
+
+
+def finished(done: Done, output: Path, *, as_json: bool) -> None:
+    """The summary of a run, and where its outputs lie."""
+    summary = done.summary
+    if as_json:
+        print(json.dumps(summary))
+        return
+    console = Console(highlight=False)
+    if done.keys_made:
+        console.print("[bold]development keys were made[/]: for tests only, production names its own")
+    head = "released" if not done.repeated else "had run already, verified: released"
+    console.print(f"[bold]{head} {summary['released']:,}[/] of {summary['pairs']:,} pairs (event, route)")
+    console.print(
+        f"{summary['received']:,} messages: {summary['events_routed']:,} events, {summary['consent']:,} consents, "
+        f"{summary['repeated']:,} repeated, {summary['control']:,} control, {summary['unrouted']:,} unrouted, "
+        f"{summary['rejected']:,} rejected"
+    )
+    table = Table("route", "released", "suppressed", "review", box=None, header_style="dim")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for route, verdicts in summary["routes"].items():
+        table.add_row(route, *(f"{verdicts[name]:,}" for name in ("released", "suppressed", "review")))
+    console.print(table)
+    if summary["cells"] or summary["cells_withheld"] or summary["cells_open"]:
+        console.print(
+            f"{summary['cells']:,} aggregate cells published, {summary['cells_withheld']:,} withheld as too small, "
+            f"{summary['cells_open']:,} of days not over yet"
+        )
+    if summary["what_if"]:
+        console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
+    console.print(f"as of {summary['as_of']} by {summary['policy']}, run {summary['run']}, {summary['seconds']} s")
+    console.print(f"outputs in {output}: crm/ aggregates/ review/ audit/ quarantine/ manifest/ summary.json")
+
+
+def scored(result: Score, *, as_json: bool) -> None:
+    """A score: each route's releases against the truth."""
+    if as_json:
+        print(json.dumps({"right": result.right, "routes": {k: v._asdict() for k, v in result.routes.items()}, "counts": result.counts}))
+        return
+    console = Console(highlight=False)
+    for name, route in result.routes.items():
+        console.print(f"{name}: {route.right:,} released as they should, {route.wrong} wrongly, {route.missing} missing")
+    for name, (run, truth) in result.counts.items():
+        console.print(f"{name}: the run counts {run:,}, the truth {truth:,}")
+    console.print("the run agrees with the truth" if result.right else "[bold red]the run does not agree with the truth[/]")

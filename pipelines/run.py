@@ -1,0 +1,111 @@
+"""The main job: parse, build, run. One bounded run from files to payloads, review items and evidence."""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+
+from pipelines import keys
+from pipelines.boundary import Boundary
+from pipelines.options import Request
+from pipelines.outputs import Outputs, held
+from pipelines.progress import watched
+from pipelines.sinks import Stage, StagedLog
+from pipelines.sources import ReadBlocks, Span, spans
+from pipelines.summary import counted
+from pipelines.vault import VaultRef
+from schemas.errors import LawBroken
+from schemas.instant import text_of
+from schemas.keyset import Keyset
+from schemas.opaque import opaque
+
+SHARD_BYTES = 8_000_000  # of input for each shard: what one worker holds at once stays small
+
+
+class Done(NamedTuple):
+    """What a run says at its end. `repeated`: it had happened already and was only verified."""
+
+    summary: dict[str, Any]
+    repeated: bool
+    keys_made: bool
+
+
+def run(request: Request) -> Done:
+    """Do one run. Raises ConfigurationError before anything is written, LawBroken if the outputs do not add up."""
+    started = time.monotonic()
+    _quiet()
+    run_id = _run_id(request)
+    with held(request.output, run_id) as outputs:
+        keyset, made = keys.load_or_create(request.state)
+        signed = outputs.claim(keyset)
+        repeated = signed is not None
+        facts = signed.facts if signed is not None else _do(request, outputs, keyset)
+        summary = {**facts, "seconds": round(time.monotonic() - started, 3)}
+        outputs.summarise(summary)
+        return Done(summary, repeated, made)
+
+
+def _do(request: Request, outputs: Outputs, keyset: Keyset) -> dict[str, Any]:
+    pieces = spans(request.inputs)
+    size = sum(one.size for one in request.inputs)
+    shards = max(1, -(-size // SHARD_BYTES))
+    with watched(outputs.staging / "counts", len(pieces) + 5 * shards):
+        _pipeline(request, outputs, pieces, shards)
+    sums = counted(outputs.staging / "counts", request.policy)
+    what_if = request.explicit and sums.newest > request.horizon
+    facts = {
+        **sums.facts,
+        "policy": request.policy.name,
+        "policy_digest": request.policy.digest,
+        "run": outputs.run,
+        "as_of": text_of(request.horizon),
+        "what_if": what_if,
+    }
+    if sums.broken:
+        outputs.summarise({**facts, "unusable": sums.broken})
+        raise LawBroken("; ".join(sums.broken))
+    if what_if:
+        _mark(outputs.staging / "crm")
+    outputs.commit(keyset, sorted(one.file for one in request.inputs), facts)
+    return facts
+
+
+def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: int) -> None:
+    """The graph: blocks from the sources through the boundary to the staging folder."""
+    staging, state = str(outputs.staging), str(request.state.absolute())
+    boundary = Boundary(
+        request.policy, request.horizon, outputs.run, shards, keys.KeysetRef(state), VaultRef(state), StagedLog(staging)
+    )
+    with beam.Pipeline(options=request.beam) as pipeline:
+        out = pipeline | "Read" >> ReadBlocks(pieces) | "Boundary" >> boundary
+        _ = out.crm | "ToCrm" >> Stage(staging)
+        _ = out.aggregates | "ToAggregates" >> Stage(staging)
+        _ = out.review | "ToReview" >> Stage(staging)
+        _ = out.quarantine | "ToQuarantine" >> Stage(staging)
+        for place, counts in enumerate(out.counts):
+            _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
+
+
+def _run_id(request: Request) -> str:
+    """Names a run by what it decides: the contents of its inputs, the policy and the horizon."""
+    whole = hashlib.sha256()
+    for part in (*sorted(one.file for one in request.inputs), request.policy.digest, str(request.horizon)):
+        whole.update(f"{len(part)}:{part}".encode())
+    stamp = text_of(request.horizon).replace("-", "").replace(":", "")
+    return f"{stamp}-{opaque(whole.digest()[:6])}"
+
+
+def _mark(folder: Path) -> None:
+    """A what-if is not deliverable: each of its payloads says so."""
+    for path in folder.rglob("*.jsonl"):
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line.replace(b"{", b'{"whatif":true,', 1) for line in lines))
+
+
+def _quiet() -> None:
+    """Beam's own chatter is not for the operator's terminal; warnings and our alarms are."""
+    if logging.getLogger().level in (logging.NOTSET, logging.WARNING):
+        logging.getLogger("apache_beam").setLevel(logging.ERROR)

@@ -1,0 +1,53 @@
+"""Where files go until the run commits: below the staging folder, written aside and renamed, so that none is ever half
+there and a retried bundle writes the same again. The audit log is durable before it returns."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class StagedLog(NamedTuple):
+    """The audit log of a run, as a Beam graph may carry it and as a worker uses it."""
+
+    staging: str
+
+    def open(self) -> "StagedLog":
+        return self
+
+    def append(self, segment: str, records: pa.Table) -> None:
+        """Write one segment as Parquet and make it durable."""
+        target = Path(self.staging) / "audit" / f"{segment}.parquet"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_suffix(f".{os.getpid()}.tmp")
+        pq.write_table(records, aside, compression="zstd")
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+
+
+class Stage(beam.PTransform):
+    """(path below `folder`, content) → a file there."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def expand(self, files: beam.PCollection[tuple[str, bytes]]) -> beam.PCollection[None]:
+        return files | "Write" >> beam.ParDo(_Write(self._folder))
+
+
+class _Write(beam.DoFn):
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def process(self, file: tuple[str, bytes]) -> None:
+        name, content = file
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        aside.write_bytes(content)
+        os.replace(aside, target)

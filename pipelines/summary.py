@@ -1,0 +1,73 @@
+"""The summary of a run, added up from the counts that the stages wrote as elements, and the laws over it.
+
+    received = rejected + repeated + consent + control + unrouted + events_routed
+    pairs    = released + suppressed + review + held
+
+What was received is counted where messages are read, outcomes where their audit records are written: a message that
+vanished between the two, or a pair without a record, breaks a law.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schemas.instant import BEGINNING
+from schemas.outcome import Verdict
+from schemas.policy import Policy
+
+_MESSAGES = (Verdict.REJECTED, Verdict.REPEATED, Verdict.CONSENT, Verdict.CONTROL, Verdict.UNROUTED)
+_PAIRS = (Verdict.RELEASED, Verdict.SUPPRESSED, Verdict.REVIEW, Verdict.HELD)
+
+
+class Counted(NamedTuple):
+    """The sums of a run: the facts of the summary, the newest instant that any fact names, and broken laws."""
+
+    facts: dict[str, Any]
+    newest: int
+    broken: list[str]
+
+
+def counted(counts: Path, policy: Policy) -> Counted:
+    """Add up the count files of a staging folder."""
+    totals: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    routes = {route.route: dict.fromkeys(("released", "suppressed", "review"), 0) for route in policy.routes}
+    newest = BEGINNING
+    for path in counts.glob("*"):
+        if path.name.startswith("."):
+            continue
+        found = json.loads(path.read_bytes())
+        if path.name.startswith("audit-"):
+            for outcome, number in found.items():
+                route, verdict, reason = outcome.split(" ")
+                totals[verdict] += number
+                reasons[reason] += number
+                if route:
+                    routes[route][verdict] += number
+        else:
+            newest = max(newest, found.pop("newest", BEGINNING))
+            types.update({k.removeprefix("unrouted "): n for k, n in found.pop("types", {}).items() if k[0] == "u"})
+            totals.update(found)
+    names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, "retracted")
+    facts: dict[str, Any] = {
+        **{name: totals[name] for name in names},
+        "routes": routes,
+        "reasons": dict(sorted(reasons.items())),
+        "unrouted_types": dict(sorted(types.items())),
+        "cells": totals["cells"],
+        "cells_withheld": totals["cells_withheld"],
+        "cells_open": totals["cells_open"],
+    }
+    return Counted(facts, newest, broken_laws(facts))
+
+
+def broken_laws(facts: dict[str, Any]) -> list[str]:
+    """The laws that the sums break, each as its equation."""
+    broken = []
+    if facts["received"] != sum(facts[name] for name in _MESSAGES) + facts["events_routed"]:
+        broken.append("received = rejected + repeated + consent + control + unrouted + events_routed")
+    if facts["pairs"] != sum(facts[name] for name in _PAIRS):
+        broken.append("pairs = released + suppressed + review + held")
+    return broken

@@ -1,0 +1,1 @@
+"""Policy bundles as package data: `policies/default` is a worked example to copy."""

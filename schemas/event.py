@@ -1,0 +1,138 @@
+"""What a message says once it is decoded: minimal, typed facts, and the only bytes that cross a shuffle.
+
+A fact belongs to one patient (or to none, when its outcome is made already). Nothing prints its fields: a log line, a
+traceback or a failed assertion shows the name of the class and no more.
+
+    Milestone   something happened to a patient (or is taken back), as a recipe may read it
+    Consent     what one version of one consent document says
+    Identity    a merge, move, link or unlink told to one of its sides
+    Made        a message whose outcome Decode knows already (rejected, unrouted, control)
+"""
+
+import hashlib
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from schemas.errors import StoreError
+from schemas.outcome import Reason, Verdict
+
+WIRE_VERSION = b"\x01"
+
+
+class Kind(StrEnum):
+    """The milestones. A closed set: the CRM learns one of these words and nothing of the chart."""
+
+    ADMITTED = "admitted"  # ADT A01
+    REGISTERED = "registered"  # ADT A04
+    DISCHARGED = "discharged"  # ADT A03, Encounter finished
+    BOOKED = "booked"  # SIU S12, Appointment booked
+    ATTENDED = "attended"  # Appointment fulfilled
+    EPISODE_COMPLETED = "episode-completed"  # EpisodeOfCare finished
+
+
+class Says(StrEnum):
+    """What a consent version means for its patient."""
+
+    PERMIT = "permit"
+    DENY = "deny"
+    ENDS = "inactive"  # the permits of this Consent end
+    VOID = "entered-in-error"  # the permits of this Consent never were
+    UNCLEAR = "unclear"  # not fully understood: review
+    NOTHING = "nothing"  # draft, proposed: neither grounds nor stops
+
+
+class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False, tag_field="fact"):
+    """Root of the facts. `key` is the idempotency key, 32 bytes; `type` a word of a closed list."""
+
+    key: bytes
+    patient: str
+    type: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def __rich_repr__(self) -> Iterable[str]:
+        return ()
+
+
+class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
+    """A clinical event: kind and visit, when, and every value that a recipe may read.
+
+    `what` is the digest of all of that without the envelope that said it: equal milestones, equal `what`.
+    `time` is None where the source gave no time of day precision or better. `cancels` names the kinds that this
+    message takes back for the visit, up to its time.
+    """
+
+    what: bytes
+    kind: Kind
+    visit: str
+    time: int | None
+    span: int
+    service_class: str
+    npi: str
+    cancels: tuple[Kind, ...] = ()
+    published: int | None = None
+
+
+class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
+    """One version of one consent document, its root provision flattened. Times in microseconds UTC.
+
+    `given` is the first and `said` the last instant at which the patient can have said it; `start`/`end` its period,
+    `data_start`/`data_end` the period of the data that it covers. Empty `purposes`, `actions`, `recipients` mean that
+    the document names none. `what` is the digest of the content.
+    """
+
+    what: bytes
+    consent: str
+    version: tuple[int, int, str]
+    says: Says
+    given: int
+    said: int
+    start: int
+    end: int
+    data_start: int
+    data_end: int
+    scope: str
+    purposes: tuple[str, ...]
+    actions: tuple[str, ...]
+    recipients: tuple[str, ...]
+
+
+class Identity(Fact, tag="i", frozen=True, array_like=True, gc=False):
+    """The patient's identity was merged, moved, linked or unlinked at `time`. `counted` on one side only."""
+
+    time: int
+    counted: bool
+
+
+class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
+    """An outcome that needs no patient. `sealed` is the message, readable by the quarantine's key holder alone."""
+
+    verdict: Verdict
+    reason: Reason
+    sealed: bytes = b""
+
+
+AnyFact = Milestone | Consent | Identity | Made
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[AnyFact])
+
+
+def encode(facts: Iterable[AnyFact]) -> bytes:
+    """Facts as versioned bytes."""
+    return WIRE_VERSION + _encoder.encode(list(facts))
+
+
+def decode(wire: bytes) -> list[AnyFact]:
+    """Facts out of versioned bytes. An unknown version is a hard stop: StoreError."""
+    if wire[:1] != WIRE_VERSION:
+        raise StoreError("event_bytes_of_unknown_version")
+    return _decoder.decode(memoryview(wire)[1:])
+
+
+def digest(*parts: str | bytes | int | None | tuple[str, ...]) -> bytes:
+    """SHA-256 over the MessagePack form of the parts: each carries its type and length, so no two lists read alike."""
+    return hashlib.sha256(_encoder.encode(parts)).digest()

@@ -1,0 +1,78 @@
+"""What became of a message or of a pair (event, route): closed enums, so that an outcome can never carry a value.
+
+Every message that comes in leaves as exactly one of the `received` verdicts or as an event whose pairs leave as one
+of the pair verdicts each. The laws over them are checked in `pipelines.summary`.
+"""
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The outcomes of DESIGN section 2."""
+
+    RELEASED = "released"
+    SUPPRESSED = "suppressed"
+    REVIEW = "review"
+    HELD = "held"
+    REJECTED = "rejected"
+    REPEATED = "repeated"
+    UNROUTED = "unrouted"
+    CONSENT = "consent"
+    CONTROL = "control"
+    RETRACTED = "retracted"
+    RESTORED = "restored"
+
+
+class Reason(StrEnum):
+    """Why. One closed list for summary, audit and review; docs/reasons.md explains each."""
+
+    # released
+    PERMITTED = "permitted"  # one permit grounds the event and holds to the horizon
+    NO_CONSENT_NEEDED = "no_consent_needed"  # the route's basis is not an authorization, and no denial stops it
+    # suppressed
+    NO_CONSENT = "no_consent"  # no permit for this scope was ever given
+    OUT_OF_SCOPE = "out_of_scope"  # permits exist, none for this purpose, recipient and action
+    NOT_COVERED = "not_covered"  # the permit does not cover the time of the event, or came after the wait
+    EXPIRED = "expired"  # the permit has ended by the horizon and was not renewed without a gap
+    REVOKED = "revoked"  # the permit was taken back: inactive, entered in error, or replaced by a newer version
+    DENIED = "denied"  # a denial is in hand that no later permit lifts
+    SUPERSEDED = "superseded"  # a newer milestone decides alone for the record
+    CANCELLED = "cancelled"  # the source took the milestone back (A11, A13, S15, entered-in-error …)
+    CANCELLATION = "cancellation"  # the message that takes a milestone back
+    AFTER_HORIZON = "after_horizon"  # dated after the instant of decision
+    ROUTE_OFF = "route_off"  # the policy's kill switch
+    SHADOW = "shadow"  # decided and audited, never released
+    # review
+    CONFLICTING_COPY = "conflicting_copy"  # one idempotency key, two contents
+    CONSENT_UNCLEAR = "consent_unclear"  # a consent that the rules do not fully understand
+    IDENTITY_CHANGED = "identity_changed"  # merge, move, link or unlink, and no consent since
+    NO_TIME = "no_time"  # no time of day precision or better
+    TOO_LATE = "too_late"  # published later than its event time plus the time to live
+    DEFECT = "defect"  # a fault of ours: sealed, alarmed, never blocks the stream
+    # rejected
+    UNKNOWN_FORMAT = "unknown_format"
+    EMPTY_FILE = "empty_file"
+    TOO_LARGE = "too_large"
+    TOO_DEEP = "too_deep"
+    MALFORMED = "malformed"
+    DUPLICATE_JSON_KEY = "duplicate_json_key"
+    BAD_CHARSET = "bad_charset"
+    BAD_ENCODING = "bad_encoding"  # bytes that the declared charset does not allow
+    BAD_DELIMITERS = "bad_delimiters"
+    NO_TYPE = "no_type"
+    NO_PATIENT = "no_patient"
+    UNKNOWN_KIND = "unknown_kind"
+    UNKNOWN_MODIFIER = "unknown_modifier"
+    INVALID_ENVELOPE = "invalid_envelope"
+    # repeated
+    SAME_MESSAGE = "same_message"
+    SAME_MILESTONE = "same_milestone"
+    # unrouted
+    NO_ROUTE = "no_route"  # no purpose asks for this type
+    NO_MILESTONE = "no_milestone"  # the type is asked for, but this status names no milestone
+    # consent
+    RECORDED = "recorded"
+    # control
+    IDENTITY = "identity"
+    DEMOGRAPHICS = "demographics"
+    NOTIFICATION = "notification"

@@ -1,0 +1,190 @@
+"""The policy bundle as people write it: purposes, routes, recipes, sources, limits. pydantic, unknown keys refused.
+
+`Policy` is the whole bundle, checked against itself: recipes read known fields, reach the level that their route
+requires, and name purposes and kinds that exist. Reading the YAML is `pipelines.policy`.
+"""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from schemas.event import Kind
+from schemas.instant import DAY, zone
+from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
+
+INBOUND = ("patient", "visit", "kind", "time", "service_class", "npi", "consent")  # what a recipe may read
+
+
+class Validity(Strict):
+    """The days on which the policy may decide (by the horizon), both included."""
+
+    begins: date
+    ends: date
+
+
+class Identity(Strict):
+    """Identifier types of HL7 table 0203 in order of preference; "" stands for untyped."""
+
+    types: tuple[str, ...]
+
+    @field_validator("types")
+    @classmethod
+    def _never_social_security(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if not types or {"SS", "SSN", "SB"} & set(types):
+            raise ValueError("at least one type, and never a social security number")
+        return types
+
+
+class Source(Strict):
+    """How a feed is to be read. `consent_profile` says how it means a Consent's root provision; never a guess."""
+
+    name: Name
+    charset: str
+    zone: str
+    consent_profile: Literal["root-is-rule"]
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        zone(name)
+        return name
+
+
+class Limits(Strict):
+    """`smallest_cell` is the k of the aggregates: no count of fewer distinct patients is published."""
+
+    smallest_cell: int = Field(ge=5)
+    lateness_days: int = Field(ge=0, le=90)
+
+
+class ReviewTerms(Strict):
+    """How long a reviewer has before a review item counts as suppressed."""
+
+    deadline_days: int = Field(ge=1, le=365)
+
+
+class Destination(Strict):
+    """Where a route leads, and how a consent may name that organisation as recipient (45 CFR 164.508(c)(1)(iii))."""
+
+    name: Name
+    object: str = ""
+    external_id: str = ""
+    recipients: tuple[str, ...] = ()
+
+
+class Route(Strict):
+    """One purpose of one destination. The unit of decision is (event, route)."""
+
+    route: Name
+    purpose: Code
+    basis: Literal["authorization", "de-identified", "operations"]
+    destination: Destination
+    delivers: Literal["payloads", "aggregates"]
+    record: Literal["state", "event"]
+    level: str
+    data_use_agreement: str = ""
+    kinds: tuple[Kind, ...]
+    scopes: tuple[str, ...] = ("patient-privacy",)
+    wait_days: int = Field(ge=0, le=90)
+    enabled: bool
+    shadow: bool
+    after_revocation: Literal["delete", "freeze", "retain"]
+    recipe_revision: int = Field(ge=1)
+    recipe: tuple[Row, ...]
+
+    @property
+    def wait(self) -> int:
+        """How long an event may wait for its permit, in microseconds."""
+        return self.wait_days * DAY
+
+    @property
+    def recipe_name(self) -> str:
+        """Which recipe in which revision, as payload and audit say it."""
+        return f"{self.route}@{self.recipe_revision}"
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.basis != "authorization" and self.delivers != "aggregates":
+            raise ValueError("without an authorization a route may deliver aggregates only")
+        if self.basis == "authorization" and not self.destination.recipients:
+            raise ValueError("an authorization must be able to name the recipient")
+        if self.purpose in ("TREAT", "CAREMGT", "BTG", "ETREAT"):
+            raise ValueError("treatment, care management and break-glass never ground a disclosure here")
+        outbound = [row.to for row in self.recipe if row.to]
+        if len(set(outbound)) != len(outbound):
+            raise ValueError("two rows of the recipe write the same outbound field")
+        if self.delivers == "payloads" and not {"subject", "time"} <= set(outbound):
+            raise ValueError("a payload needs a row for its subject and one for its time")
+        return self
+
+
+class Policy(Strict):
+    """The whole bundle. `digest` is the SHA-256 of its files."""
+
+    policy: Name
+    revision: int = Field(ge=1)
+    valid: Validity
+    environment: Literal["test", "production"]
+    jurisdiction: str
+    zone: str
+    identity: Identity
+    source: Source
+    limits: Limits
+    review: ReviewTerms
+    fields: tuple[Field_, ...]
+    purposes: dict[Code, tuple[Code, ...]]
+    routes: tuple[Route, ...]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Which policy in which revision, as payload and audit say it."""
+        return f"{self.policy}@{self.revision}"
+
+    def level(self, route: Route) -> Level:
+        """The computed level of a route's recipe."""
+        fields = {row.field: row.identifies for row in self.fields}
+        return level_of(route.recipe, fields, aggregated=route.delivers == "aggregates")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        zone(name)
+        return name
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if sorted(row.field for row in self.fields) != sorted(INBOUND):
+            raise ValueError(f"fields.yaml must classify exactly these fields: {', '.join(INBOUND)}")
+        if len({route.route for route in self.routes}) != len(self.routes) or not self.routes:
+            raise ValueError("at least one route, and no two of one name")
+        for route in self.routes:
+            self._check(route)
+        return self
+
+    def _check(self, route: Route) -> None:
+        if route.purpose not in self.purposes:
+            raise ValueError(f"route {route.route}: its purpose is not in codes/purposes.yaml")
+        if unknown := sorted({row.field for row in route.recipe} - set(INBOUND)):
+            raise ValueError(f"route {route.route}: its recipe reads unknown fields: {', '.join(unknown)}")
+        required = next((level for level in Level if level.label == route.level), None)
+        if required is None:
+            raise ValueError(f"route {route.route}: level must be one of {', '.join(one.label for one in Level)}")
+        if (computed := self.level(route)) < required:
+            raise ValueError(f"route {route.route}: its recipe reaches only {computed.label}, it requires {route.level}")
+        if computed is Level.LIMITED_DATA_SET and not route.data_use_agreement:
+            raise ValueError(f"route {route.route}: a limited data set needs a data_use_agreement, 45 CFR 164.514(e)(4)")
+        if computed is Level.IDENTIFIED:
+            raise ValueError(f"route {route.route}: its recipe lets an identifier of the patient pass")
+        tokens = [row for row in route.recipe if row.action is Action.TOKEN]
+        if any((row.field, row.to) != ("patient", "subject") for row in tokens):
+            raise ValueError(f"route {route.route}: a token stands for the patient, as the subject, and for nothing else")
+
+
+def known_identifies(policy: Policy) -> dict[str, Identifies]:
+    """How each inbound field points at a patient."""
+    return {row.field: row.identifies for row in policy.fields}

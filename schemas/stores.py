@@ -1,0 +1,46 @@
+"""What the stages ask of the stores. The stores themselves are in `pipelines` and are passed in by reference."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Opens(Protocol[T_co]):
+    """A small picklable reference to a store. A DoFn keeps it in `__init__` and opens it in `setup()`: the graph and
+    its logs never hold a key, nor an address with a password."""
+
+    def open(self) -> T_co: ...
+
+
+class Vault(Protocol):
+    """The stable, random record key of each (scope, patient), and the way back.
+
+    `scope` is "destination|purpose": two scopes share nothing. `patient` is opaque to the vault.
+    All methods raise StoreError with a constant code.
+    """
+
+    def records(self, scope: str, patients: Sequence[str]) -> list[bytes]:
+        """The 16-byte record key of each patient, in the order asked; made where there is none.
+
+        Get-or-create in one batch: the same answer for ever, under retries and from any number of processes at once.
+        """
+        ...
+
+    def find(self, scope: str, patient: str) -> bytes | None:
+        """The record key, if there is one. Makes none."""
+        ...
+
+    def resolve(self, scope: str, record: bytes) -> str | None:
+        """The patient of a record key; None if it is unknown in this scope or its patient was shredded."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Where audit records become durable before their effect may leave."""
+
+    def append(self, segment: str, records: pa.Table) -> None:
+        """Write a segment of records and make it durable; writing the same segment again changes nothing."""
+        ...

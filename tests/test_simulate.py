@@ -1,0 +1,278 @@
+"""The synthetic hospital: the same twice, conserved, and a truth that the feeds bear out when read by other means."""
+
+import ast
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+import pytest
+
+from pipelines import feeds, hospital
+from pipelines.hospital import PERSONAS, RETIRED, Fate, Hospital, luhn_digit
+from pipelines.simulate import FRAMINGS, Simulated, simulate
+from schemas.errors import ConfigurationError
+
+PURPOSE = {"patient-support": "PATSUPPORT", "hcp-notification": "HCPVISIBLE"}
+
+
+class Written(NamedTuple):
+    simulated: Simulated
+    truth: dict[str, Any]
+    texts: dict[str, str]  # name of a feed → what it holds, line ends made one
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    simulated = simulate(400, 30, 7, tmp_path_factory.mktemp("simulated"))
+    files = sorted(path for path in simulated.feeds.rglob("*") if path.is_file())
+    texts = {
+        str(path.relative_to(simulated.feeds)): re.sub(r"\r\n?", "\n", path.read_bytes().decode("utf-8", "replace"))
+        for path in files
+    }
+    return Written(simulated, json.loads(simulated.truth.read_text("utf-8")), texts)
+
+
+def hl7_messages(texts: dict[str, str]) -> Iterator[dict[str, list[str]]]:
+    """Each HL7 message as its segments' fields; MSH-n stands at n - 1."""
+    for name, text in texts.items():
+        if name.endswith(".hl7"):
+            for message in re.split(r"(?m)^\x0b?(?=MSH\|)", text)[1:]:
+                yield {line.split("|")[0]: line.split("|") for line in message.splitlines() if "|" in line}
+
+
+def resources(texts: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Each readable FHIR resource, also those within CloudEvents."""
+    for name, text in texts.items():
+        for line in text.splitlines() if name.endswith(".ndjson") else []:
+            try:
+                document = json.loads(line)
+            except ValueError:
+                continue
+            found = document.get("data", document)
+            if isinstance(found, dict):
+                yield found
+
+
+def consents(texts: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    by_patient = defaultdict(list)
+    for resource in resources(texts):
+        if resource["resourceType"] == "Consent":
+            by_patient[resource["patient"]["identifier"]["value"]].append(resource)
+    return by_patient
+
+
+def purposes(consent: dict[str, Any]) -> set[str]:
+    return {coding["code"] for coding in consent["provision"]["purpose"]}
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_equal_arguments_write_equal_bytes(tmp_path: Path) -> None:
+    for name, seed in (("one", 3), ("two", 3), ("other", 4)):
+        simulate(60, 5, seed, tmp_path / name)
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+    assert bytes_of(tmp_path / "one") != bytes_of(tmp_path / "other")
+
+
+@pytest.mark.parametrize(("patients", "days"), [(1, 1), (300, 1), (2, 365)])
+def test_any_size(tmp_path: Path, patients: int, days: int) -> None:
+    made = simulate(patients, days, 0, tmp_path)
+    assert all(path.stat().st_size for path in made.feeds.rglob("*") if path.is_file()), "an empty file is a message"
+
+
+@pytest.mark.parametrize(("patients", "days", "option"), [(0, 1, "--patients"), (1, 0, "--days")])
+def test_refuses_nothing_to_do(tmp_path: Path, patients: int, days: int, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        simulate(patients, days, 0, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_refuses_a_folder_with_something_in_it(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(ConfigurationError, match="--output"):
+        simulate(1, 1, 0, tmp_path)
+    with pytest.raises(ConfigurationError, match="--output"):
+        simulate(1, 1, 0, tmp_path / "notes")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_received_is_what_a_plain_count_finds(written: Written) -> None:
+    found = 0
+    for name, text in written.texts.items():
+        if name.endswith(".hl7"):
+            found += len(re.findall(r"(?m)^\x0b?MSH\|", text))
+        elif name.endswith(".ndjson"):
+            found += sum(1 for line in text.splitlines() if line.strip())
+        else:
+            found += len(json.loads(text)["entry"])
+    counts = dict(written.truth["counts"])
+    assert counts.pop("received") == found == sum(counts.values())
+    assert min(counts.values()) > 10, "every kind of message occurs"
+
+
+def test_consents_merges_and_repeats_are_what_a_plain_count_finds(written: Written) -> None:
+    """Among Consents and merges, whose repeats are byte-identical, `consent` counts each version once."""
+    documents = [consent for patient in consents(written.texts).values() for consent in patient]
+    versions = {(document["id"], document["meta"]["versionId"]) for document in documents}
+    merges = sum(message["MSH"][8].startswith("ADT^A40") for message in hl7_messages(written.texts))
+    patients = sum(resource["resourceType"] == "Patient" for resource in resources(written.texts))
+    bundles = sum(name.startswith("bundles/") for name in written.texts)
+    assert written.truth["counts"]["consent"] == len(versions) < len(documents)
+    assert written.truth["counts"]["control"] == merges + patients + bundles
+    assert merges == written.truth["personas"]["merged"] == written.truth["personas"][RETIRED]
+
+
+def test_each_framing_occurs(written: Written) -> None:
+    folder = written.simulated.feeds
+    ends = {"cr": rb"[^\n]\r(?!\n)", "crlf": rb"\r\n", "lf": rb"[^\r]\n", "mllp": rb"\x1c\r"}
+    for name, framing in FRAMINGS.items():
+        body = (folder / name).read_bytes()
+        assert {end for end, pattern in ends.items() if re.search(pattern, body)} == (
+            {"cr", "mllp"} if framing == "mllp" else {framing}
+        )
+
+
+def test_every_persona_and_defect_occurs(written: Written) -> None:
+    assert set(written.truth["personas"]) == {persona.name for persona in PERSONAS} | {RETIRED}
+    people = sum(written.truth["personas"].values()) - written.truth["personas"][RETIRED]
+    assert people == written.truth["patients"] == 400
+    everything = "\n".join(written.texts.values())
+    assert "&&&&|" in everything and "�" in everything and "Spaceship" in everything
+    for trigger in ("A01", "A03", "A04", "A11", "A13", "A40", "S12", "S15", "R01", "V04"):
+        assert re.search(rf"\|(ADT|SIU|ORU|VXU)\^{trigger}\^", everything), trigger
+
+
+def test_nothing_is_released_without_a_standing_permit(written: Written) -> None:
+    """Read from the files alone: a permit for purpose and recipient, given before, neither ended nor denied since."""
+    said = consents(written.texts)
+    for entry in written.truth["released"]:
+        purpose = PURPOSE[entry["route"]]
+        mine = said[entry["value"]]
+        standing = [
+            one
+            for one in mine
+            if one["status"] == "active"
+            and one["provision"]["type"] == "permit"
+            and "provision" not in one["provision"]
+            and purpose in purposes(one)
+            and one["provision"]["actor"][0]["reference"]["identifier"]["value"] == "crm"
+            and one["dateTime"][:10] < entry["day"]
+            and one["provision"]["period"]["end"] > written.truth["as_of"]
+            and not any(
+                other["dateTime"] > one["dateTime"]
+                and ((other["provision"]["type"] == "deny" and purpose in purposes(other)) or other["id"] == one["id"])
+                for other in mine
+            )
+        ]
+        assert standing, "released without a permit"
+
+
+def test_what_is_withdrawn_conflicting_or_merged_is_not_released(written: Written) -> None:
+    released = {(entry["value"], entry["visit"], entry["kind"]) for entry in written.truth["released"]}
+    takes_back = {"A11": "admitted", "A13": "discharged", "S15": "booked"}
+    contents, gone, merged = defaultdict(set), set(), set()
+    for message in hl7_messages(written.texts):
+        trigger = message["MSH"][8].split("^")[1]
+        if "PID" in message:
+            mrn = message["PID"][3].split("^")[0]
+            visit = (
+                message["SCH"][1] or message["SCH"][2] if "SCH" in message else message.get("PV1", [""])[-1]
+            ).split("^")[0]
+            contents[mrn, message["MSH"][9], message["MSH"][6]].add(visit)
+            if trigger in takes_back:
+                gone.add((mrn, visit, takes_back[trigger]))
+            if trigger == "A40":
+                merged |= {mrn, message["MRG"][1].split("^")[0]}
+    conflicting = {
+        (key[0], visit, "admitted") for key, visits in contents.items() if len(visits) > 1 for visit in visits
+    }
+    assert gone and conflicting and merged
+    assert not released & (gone | conflicting)
+    assert not {value for value, _, _ in released} & merged
+
+
+def test_one_record_each(written: Written) -> None:
+    """`patient-support` has one record per patient, `hcp-notification` one per visit and kind."""
+    released = written.truth["released"]
+    state = Counter(entry["value"] for entry in released if entry["route"] == "patient-support")
+    event = Counter(tuple(entry.values()) for entry in released if entry["route"] == "hcp-notification")
+    assert set(state.values()) == set(event.values()) == {1}
+    assert written.simulated.released == len(released) > 400
+
+
+def test_the_newest_milestone_decides_alone() -> None:
+    for history in Hospital(300, 3, 1).histories():
+        instants = [milestone.at for milestone in history.milestones]
+        assert instants == sorted(set(instants)), "no two at one instant"
+        out = {milestone for route, milestone in hospital.released(history) if route == "patient-support"}
+        assert out <= {history.milestones[-1]}
+        assert all(milestone.fate is Fate.STANDS for _, milestone in hospital.released(history))
+
+
+def test_no_case_is_a_close_one() -> None:
+    """Two days between a visit and whatever is signed; a day between that and the disclosure."""
+    for days in (1, 30):
+        invented = Hospital(200, days, 1)
+        for history in invented.histories():
+            for signed in (instant for consent in history.consents for instant in (consent.given, consent.until)):
+                assert all(abs((milestone.at - signed).days) >= 2 for milestone in history.milestones)
+                assert abs((invented.calendar["as of"] - signed).days) >= 1
+
+
+def test_identifiers_are_distinctive_and_in_the_feeds(written: Written) -> None:
+    identifiers = written.truth["identifiers"]
+    everything = "\n".join(written.texts.values())
+    assert len(identifiers) > 400 * 8
+    assert all(len(identifier) >= 5 and identifier in everything for identifier in identifiers)
+    assert {entry["value"] for entry in written.truth["released"]} <= set(identifiers)
+    assert {entry["visit"] for entry in written.truth["released"]} <= set(identifiers)
+
+
+def test_every_release_is_told_in_the_feeds(written: Written) -> None:
+    """Its patient and visit stand together in one message (or Bundle)."""
+    messages = [line for name, text in written.texts.items() if not name.endswith(".hl7") for line in text.splitlines()]
+    messages += [str(message) for message in hl7_messages(written.texts)]
+    together = {
+        (m, v) for line in messages for m in re.findall(r"GX\d{7}", line) for v in re.findall(r"[A-Z]P?N?\d{8}", line)
+    }
+    assert {(entry["value"], entry["visit"]) for entry in written.truth["released"]} <= together
+
+
+def test_the_story_can_be_followed(written: Written) -> None:
+    story = written.truth["story"]
+    granted, ended = sorted(consents(written.texts)[story["value"]], key=lambda one: str(one["dateTime"]))
+    assert (granted["status"], ended["status"]) == ("active", "inactive")
+    assert (granted["dateTime"], ended["dateTime"]) == (story["enrolled"], story["revoked"])
+    assert story["enrolled"] < story["discharged"] < story["revoked"] < written.truth["as_of"]
+    assert story["value"] not in {entry["value"] for entry in written.truth["released"]}
+
+
+def test_clinicians_have_valid_npis(written: Written) -> None:
+    """Luhn over 80840 and the NPI, reckoned in another way than `luhn_digit`: 24 stands for the prefix."""
+    assert luhn_digit("80840123456789") == "3"
+    npis = set(re.findall(r"\b(\d{10})\^", "\n".join(written.texts.values())))
+    assert len(npis) > 8
+    for npi in npis:
+        total = 24 + sum(int(d) for d in npi[1::2]) + sum(sum(map(int, str(2 * int(d)))) for d in npi[::2])
+        assert total % 10 == 0
+
+
+def test_the_oracle_shares_nothing_with_the_boundary() -> None:
+    for module in ("simulate", "hospital", "feeds"):
+        source = Path(feeds.__file__).with_name(f"{module}.py").read_text("utf-8")
+        for node in ast.walk(ast.parse(source)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not any(name.split(".")[0] in ("transforms", "apache_beam") for name in names)
+
+
+def test_ten_thousand_patients_in_well_under_a_minute(tmp_path: Path) -> None:
+    begun = monotonic()
+    assert simulate(10_000, 30, 1, tmp_path).counts["received"] > 50_000
+    assert monotonic() - begun < 30

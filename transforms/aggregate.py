@@ -1,0 +1,79 @@
+"""Aggregate: cells of distinct patients, published once, and none of fewer than k.
+
+A patient lives in one shard and is counted there once in a cell, so the shards' counts add up to distinct patients. A
+day is counted when it is over and the lateness has passed, never before and never again: nothing to difference.
+Rule source: DESIGN section 3, De-identification; the k of CMS's cell size policy is 11.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
+
+from schemas.instant import DAY, from_fhir, zone
+from schemas.policy import Policy
+
+
+class Aggregated(NamedTuple):
+    """`tables`: (file, Parquet). `counts`: (name, JSON) with the number of cells published, withheld and still open."""
+
+    tables: beam.PCollection[tuple[str, bytes]]
+    counts: beam.PCollection[tuple[str, bytes]]
+
+
+class Aggregate(beam.PTransform):
+    """(route, contributions of a shard) → one table for each route."""
+
+    def __init__(self, policy: Policy, horizon: int, run: str) -> None:
+        super().__init__()
+        self._arguments = (policy, horizon, run)
+
+    @no_annotations
+    def expand(self, cells):
+        out = (
+            cells
+            | "KeyedByRoute" >> beam.Map(lambda pair: pair).with_output_types(tuple[str, bytes])
+            | "OneRoute" >> beam.GroupByKey()
+            | "CountPatients" >> beam.ParDo(_Aggregate(*self._arguments)).with_outputs("counts", main="tables")
+        )
+        return Aggregated(out.tables, out.counts)
+
+
+class _Aggregate(beam.DoFn):
+    def __init__(self, policy: Policy, horizon: int, run: str) -> None:
+        self._policy, self._horizon, self._run = policy, horizon, run
+
+    def process(
+        self, route: tuple[str, Iterable[bytes]]
+    ) -> Iterable[tuple[str, bytes] | TaggedOutput[Literal["counts"], tuple[str, bytes]]]:
+        name, shards = route
+        patients: Counter[tuple[str, ...]] = Counter()
+        for shard in shards:
+            for *cell, count in json.loads(shard):
+                patients[tuple(cell)] += count
+        columns = [row.to for r in self._policy.routes if r.route == name for row in r.recipe if row.to]
+        over = [cell for cell in patients if self._closed(dict(zip(columns, cell, strict=True))["day"])]
+        shown = sorted(cell for cell in over if patients[cell] >= self._policy.limits.smallest_cell)
+        if shown:
+            yield f"aggregates/{name}-{self._run}.parquet", _parquet(columns, shown, patients)
+        counts = {"cells": len(shown), "cells_withheld": len(over) - len(shown), "cells_open": len(patients) - len(over)}
+        yield TaggedOutput("counts", (f"aggregate-{name}", json.dumps(counts).encode()))
+
+    def _closed(self, day: str) -> bool:
+        found = from_fhir(day, zone(self._policy.zone))
+        lateness = self._policy.limits.lateness_days * DAY
+        return found is not None and found.time + found.span + lateness <= self._horizon
+
+
+def _parquet(columns: list[str], cells: list[tuple[str, ...]], patients: Counter[tuple[str, ...]]) -> bytes:
+    table = pa.table({name: [cell[place] for cell in cells] for place, name in enumerate(columns)})
+    table = table.append_column("patients", pa.array([patients[cell] for cell in cells], pa.int64()))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()

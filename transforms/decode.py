@@ -1,0 +1,139 @@
+"""Decode: a block of messages to minimal, typed facts, as versioned bytes and keyed by shard.
+
+The only seam of the job: no message crosses it, only facts, and every fact of one patient reaches the same shard.
+What cannot be read is sealed here, to a key that the job does not hold, and travels as an outcome made already.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple
+from zlib import crc32
+
+import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.typehints.decorators import no_annotations
+
+from schemas.errors import MessageError
+from schemas.event import AnyFact, Consent, Identity, Made, Milestone, encode
+from schemas.instant import BEGINNING, FOREVER, zone
+from schemas.keyset import Keyset, KeyPurpose
+from schemas.message import Block, Format, Message
+from schemas.outcome import Reason, Verdict
+from schemas.policy import Policy
+from schemas.seal import QUARANTINE_INFO, Quarantined, seal
+from schemas.stores import Opens
+from transforms.rules import hl7_events
+from transforms.rules.digests import keyed
+from transforms.rules.envelope import Counted, Envelopes
+from transforms.rules.identity import Reading
+
+_LOG = logging.getLogger("limen.decode")
+_UNREADABLE = {Format.UNKNOWN: Reason.UNKNOWN_FORMAT, Format.EMPTY: Reason.EMPTY_FILE, Format.TOO_LARGE: Reason.TOO_LARGE}
+
+
+class Decoded(NamedTuple):
+    """`facts`: (shard, facts as bytes). `counts`: (name, JSON) with what was received, one for each block."""
+
+    facts: beam.PCollection[tuple[bytes, bytes]]
+    counts: beam.PCollection[tuple[str, bytes]]
+
+
+class Decode(beam.PTransform):
+    """Every message of a block comes out as one counted fact; a merge is told to both of its sides."""
+
+    def __init__(self, policy: Policy, keys: Opens[Keyset], shards: int) -> None:
+        super().__init__()
+        self._policy, self._keys, self._shards = policy, keys, shards
+
+    @no_annotations
+    def expand(self, blocks):
+        out = blocks | "DecodeBlock" >> beam.ParDo(_Decode(self._policy, self._keys, self._shards)).with_outputs(
+            "counts", main="facts"
+        )
+        return Decoded(out.facts, out.counts)
+
+
+class _Decode(beam.DoFn):
+    def __init__(self, policy: Policy, keys: Opens[Keyset], shards: int) -> None:
+        self._policy, self._keys, self._shards = policy, keys, shards
+
+    def setup(self) -> None:
+        keyset = self._keys.open()
+        self._names = keyset.derive(KeyPurpose.QUARANTINE_NAME)
+        self._public = keyset.quarantine
+        self._reader = reader(self._policy)
+
+    def process(
+        self, block: Block
+    ) -> Iterable[tuple[bytes, bytes] | TaggedOutput[Literal["counts"], tuple[str, bytes]]]:
+        shards: dict[int, list[AnyFact]] = {}
+        received, newest = 0, BEGINNING
+        types: Counter[str] = Counter()
+        for message in block.messages:
+            for counted in self._reader.read(block.form, message):
+                received += 1
+                for fact in self._facts(counted, block, message):
+                    if isinstance(fact, Made):
+                        types[f"{fact.verdict} {fact.type}"] += 1
+                    else:
+                        newest = max(newest, _dated(fact))
+                    shard = crc32(fact.patient.encode() if fact.patient else fact.key) % self._shards
+                    shards.setdefault(shard, []).append(fact)
+        for shard, facts in shards.items():
+            yield shard.to_bytes(4, "big"), encode(facts)
+        position = block.messages[0].position if block.messages else 0
+        counts = {"received": received, "types": types, "newest": newest}
+        yield TaggedOutput("counts", (f"decode-{block.part}-{block.form}-{position}", json.dumps(counts).encode()))
+
+    def _facts(self, counted: Counted, block: Block, message: Message) -> Iterator[AnyFact]:
+        """The facts of one message; one that is made already gets its key from the bytes that it had."""
+        if counted.reason is None:
+            for fact in counted.facts:
+                if isinstance(fact, Made) and not fact.key:
+                    yield Made(keyed(self._names, counted.body), "", fact.type, fact.verdict, fact.reason)
+                else:
+                    yield fact
+            return
+        plain = Quarantined(block.file, message.position, counted.reason, counted.body).encode()
+        name = keyed(self._names, counted.body)
+        yield Made(name, "", "", Verdict.REJECTED, counted.reason, seal(plain, self._public, QUARANTINE_INFO))
+
+
+class _Reader:
+    """Messages of any format to counted facts; the one place where a defect of ours in reading is caught."""
+
+    def __init__(self, reading: Reading, envelopes: Envelopes) -> None:
+        self._reading, self._envelopes = reading, envelopes
+
+    def read(self, form: Format, message: Message) -> list[Counted]:
+        body = message.body
+        if form in _UNREADABLE:
+            return [Counted(body, [], _UNREADABLE[form])]
+        try:
+            if form is Format.HL7:
+                return [Counted(body, hl7_events.read(body, self._reading), None)]
+            return self._envelopes.line(body) if form is Format.NDJSON else self._envelopes.document(body)
+        except MessageError as error:
+            return [Counted(body, [], error.reason)]
+        except Exception as defect:  # ours: the message is sealed for us, and the alarm names no value
+            _LOG.error("defect in decode: %s", type(defect).__name__)
+            return [Counted(body, [], Reason.DEFECT)]
+
+
+def reader(policy: Policy) -> _Reader:
+    """The reader of the policy's source."""
+    source = policy.source
+    reading = Reading(source.name, source.charset, zone(source.zone), policy.identity.types)
+    return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read))
+
+
+def _dated(fact: AnyFact) -> int:
+    """When a fact says that something happened, for the newest of a run; BEGINNING if it does not say."""
+    if isinstance(fact, Milestone):
+        return BEGINNING if fact.time is None else fact.time
+    if isinstance(fact, Consent | Identity):
+        time = fact.given if isinstance(fact, Consent) else fact.time
+        return BEGINNING if time == FOREVER else time
+    return BEGINNING

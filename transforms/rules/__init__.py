@@ -1,0 +1,1 @@
+"""What is decided: one rule a file, pure functions. No Beam, no IO, no clock."""

@@ -1,0 +1,219 @@
+"""Consent: an event leaves the hospital only under one permit that grounds it and holds to the instant of disclosure.
+
+Read top to bottom; nothing here knows a clock, a file or a message format.
+
+    1. denials    what the patient refused, and since when
+    2. permits    what the patient allowed: for this purpose, this recipient, this action, and until when
+    3. standing   both together: how a patient stands on one route at the horizon
+    4. decide     one event against that standing
+
+Missing, expired, out of scope: suppressed. Not understood, contradictory, or of a patient whose identity changed:
+review. Nothing is ever inferred in favour of a release.
+
+Sources: 45 CFR 164.508(b)(5) (revocation), (c)(1) (what an authorization must name), 164.510(b), FHIR R4 Consent,
+DESIGN section 3. Times in microseconds since 1970 UTC.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from schemas.event import Consent, Says
+from schemas.instant import BEGINNING
+from schemas.outcome import Reason, Verdict
+
+DISCLOSE = "disclose"
+HARMLESS = frozenset({"collect", "correct"})  # a denial of these alone leaves disclosure as it is
+
+
+class Scope(NamedTuple):
+    """What a route asks of consent.
+
+    `stopped_by` are its purpose and all broader ones; `recipients` the names of its destination's organisation;
+    `scopes` the FHIR consent scopes under which a permit for it may be given; `wait` how long after the event a permit
+    may be given; `needs_permit` is False where the basis is not an authorization (aggregates: a denial still stops).
+    """
+
+    purpose: str
+    stopped_by: frozenset[str]
+    recipients: frozenset[str]
+    scopes: frozenset[str]
+    wait: int
+    needs_permit: bool
+
+
+class Permit(NamedTuple):
+    """A permit in hand: when it was given, what it covers [start, end), and until when it holds, renewals included."""
+
+    given: int
+    start: int
+    end: int
+    until: int
+    fact: Consent
+
+
+class Standing(NamedTuple):
+    """How one patient stands on one route at one horizon. `otherwise` answers an event that no permit grounds."""
+
+    permits: tuple[Permit, ...]
+    objected: bool  # a denial or an unclear consent is in hand, lifted or not
+    otherwise: tuple[Verdict, Reason]
+    facts: tuple[Consent, ...]  # what `otherwise` rests on
+
+
+# --- 1. denials ----------------------------------------------------------------------------------------------------
+
+
+def denies(consent: Consent, scope: Scope) -> bool:
+    """A denial binds a route unless it clearly speaks of something else: a criterion that is absent matches all."""
+    if consent.says is not Says.DENY:
+        return False
+    if consent.purposes and not scope.stopped_by & set(consent.purposes):
+        return False
+    if consent.actions and HARMLESS.issuperset(consent.actions):
+        return False
+    # Only an actor in the recipient's role says to whom; any other role ("?…") leaves the criterion absent.
+    named = [one for one in consent.recipients if not one.startswith("?")]
+    return not named or any(one.lstrip("?") in scope.recipients for one in consent.recipients)
+
+
+def said(consent: Consent) -> int:
+    """When a denial was surely said and in effect: a permit must come after both to lift it."""
+    return max(consent.said, consent.start)
+
+
+# --- 2. permits ----------------------------------------------------------------------------------------------------
+
+
+def permits(consent: Consent, scope: Scope) -> bool:
+    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits."""
+    return (
+        consent.says is Says.PERMIT
+        and scope.purpose in consent.purposes
+        and not scope.recipients.isdisjoint(consent.recipients)
+        and (not consent.actions or DISCLOSE in consent.actions)
+        and (not consent.scope or consent.scope in scope.scopes)
+    )
+
+
+def contradicted(consent: Consent, consents: Sequence[Consent]) -> bool:
+    """Two copies of one version (or of one message) that differ ground nothing."""
+    return any(
+        other.what != consent.what
+        and (other.key == consent.key or (other.consent == consent.consent and other.version == consent.version))
+        for other in consents
+    )
+
+
+def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
+    """When a permit ends, its newer versions counted; None if one of them takes it back from the start."""
+    end = consent.end
+    for other in consents:
+        if other.consent != consent.consent or other.version <= consent.version:
+            continue
+        if other.says in (Says.DENY, Says.VOID):
+            return None
+        if other.says is Says.ENDS:
+            end = min(end, other.given)
+        else:  # a newer version replaces this one from when it takes effect
+            end = min(end, max(other.given, other.start))
+    return end
+
+
+def renewed(end: int, others: Sequence[tuple[Consent, int]]) -> int:
+    """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held."""
+    reached = True
+    while reached:
+        reached = False
+        for other, other_end in others:
+            if max(other.given, other.start) <= end < other_end:
+                end, reached = other_end, True
+    return end
+
+
+# --- 3. standing ---------------------------------------------------------------------------------------------------
+
+
+def standing(consents: Sequence[Consent], changed: int, scope: Scope, horizon: int) -> Standing:
+    """How a patient stands on a route. `changed` is when the patient's identity last changed (BEGINNING: never)."""
+    if not consents and changed == BEGINNING:
+        return _SILENT if scope.needs_permit else _FREE
+    denials = [c for c in consents if denies(c, scope)]
+    unclear = [c for c in consents if c.says is Says.UNCLEAR]
+    refused = max((said(c) for c in denials), default=BEGINNING)
+    confused = max((said(c) for c in unclear), default=BEGINNING)
+    since = max(refused, confused, changed)
+
+    fit = []  # the permits that nothing said later, or not surely earlier, takes back
+    contradiction: list[Consent] = []
+    candidates = [c for c in consents if permits(c, scope)]
+    for one in candidates:
+        if contradicted(one, consents):
+            contradiction.append(one)
+        elif since < one.given <= horizon and (end := ended(one, consents)) is not None:
+            fit.append((one, end))
+    in_hand = tuple(
+        Permit(one.given, max(one.start, one.data_start), min(end, one.data_end), renewed(end, fit), one)
+        for one, end in fit
+    )
+    objected = bool(denials or unclear)
+
+    def answer(verdict: Verdict, reason: Reason, facts: Sequence[Consent] = ()) -> Standing:
+        return Standing(in_hand, objected, (verdict, reason), tuple(facts))
+
+    last_consent = max((c.given for c in consents if c.says in (Says.PERMIT, Says.DENY)), default=BEGINNING)
+    if denials and not any(one.given > refused for one, _ in fit):
+        return answer(Verdict.SUPPRESSED, Reason.DENIED, denials)
+    if unclear and not fit:
+        return answer(Verdict.REVIEW, Reason.CONSENT_UNCLEAR, unclear)
+    if contradiction:
+        return answer(Verdict.REVIEW, Reason.CONSENT_UNCLEAR, contradiction)
+    if changed != BEGINNING and last_consent <= changed:
+        return answer(Verdict.REVIEW, Reason.IDENTITY_CHANGED)
+    if objected and fit:  # lifted, but only for what came after the permit
+        return answer(Verdict.SUPPRESSED, Reason.DENIED, denials or unclear)
+    if not scope.needs_permit:
+        return answer(Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)
+    if fit:
+        return answer(Verdict.SUPPRESSED, Reason.NOT_COVERED, [one for one, _ in fit])
+    if candidates:
+        return answer(Verdict.SUPPRESSED, _why_ended(candidates[0], horizon), candidates)
+    if any(c.says is Says.PERMIT for c in consents):
+        return answer(Verdict.SUPPRESSED, Reason.OUT_OF_SCOPE, [c for c in consents if c.says is Says.PERMIT])
+    return answer(Verdict.SUPPRESSED, Reason.NO_CONSENT)
+
+
+_SILENT = Standing((), False, (Verdict.SUPPRESSED, Reason.NO_CONSENT), ())
+_FREE = Standing((), False, (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED), ())
+
+
+# --- 4. decide -----------------------------------------------------------------------------------------------------
+
+
+def decide(
+    time: int, span: int, known: Standing, scope: Scope, horizon: int
+) -> tuple[Verdict, Reason, tuple[Consent, ...]]:
+    """One event against a standing: released under one permit that grounds it and holds, else the standing's answer.
+
+    A permit grounds an event if it was given no later than the event's time plus the wait and covers all of the event;
+    one that was given after the event fills silence, never an objection. It holds if it, or its renewals without a
+    gap, reach beyond the horizon.
+    """
+    over: Permit | None = None
+    for permit in known.permits:
+        if permit.given > time + scope.wait or (permit.given > time and known.objected):
+            continue
+        if not (permit.start <= time < permit.end and time + span <= permit.end):
+            continue
+        if horizon < permit.until:
+            return Verdict.RELEASED, Reason.PERMITTED, (permit.fact,)
+        over = permit
+    if over is not None:
+        return Verdict.SUPPRESSED, _why_ended(over.fact, horizon), (over.fact,)
+    verdict, reason = known.otherwise
+    return verdict, reason, known.facts
+
+
+def _why_ended(permit: Consent, horizon: int) -> Reason:
+    if permit.given > horizon:
+        return Reason.NOT_COVERED
+    return Reason.EXPIRED if permit.end <= horizon else Reason.REVOKED

@@ -1,0 +1,74 @@
+"""Who a message is about, and which message it is.
+
+The patient key is (identifier system, value). HL7: the first of PID-3's repetitions in the order of the policy's
+identifier types; a social security number never. FHIR: `subject.identifier`, else the medical record number of the
+Patient in the same Bundle, else (source, reference), so that a Consent and an Encounter that name the same
+`Patient/x` meet. Rule source: DESIGN section 3, Identity; identifier types: HL7 table 0203.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import NamedTuple
+
+from schemas.event import digest
+
+SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
+NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
+NEVER_SYSTEMS = frozenset({"http://hl7.org/fhir/sid/us-ssn", "urn:oid:2.16.840.1.113883.4.1"})
+
+
+class Reading(NamedTuple):
+    """How a source is to be read: its profile in the policy."""
+
+    source: str  # the policy's name for the feed
+    charset: str  # of HL7 messages that declare none
+    zone: tzinfo  # of times that carry no offset
+    identity_types: tuple[str, ...]  # HL7 table 0203 codes in order of preference; "" stands for untyped
+
+
+class Identifier(NamedTuple):
+    """An identifier as any format gives it."""
+
+    system: str
+    value: str
+    type: str
+
+
+def patient_key(system: str, value: str) -> str:
+    """One string for (system, value), or "" if either is missing or holds a control character."""
+    if not system or not value or not system.isprintable() or not value.isprintable():
+        return ""
+    return f"{system}{SEPARATOR}{value}"
+
+
+def preferred(identifiers: Iterable[Identifier], types: Sequence[str]) -> str:
+    """The patient key of the identifier whose type comes first in `types`; "" if none may be used."""
+    best, rank = "", len(types)
+    for system, value, kind in identifiers:
+        if kind in NEVER or system in NEVER_SYSTEMS or kind not in types:
+            continue
+        place = types.index(kind)
+        if place < rank and (key := patient_key(system, value)):
+            best, rank = key, place
+    return best
+
+
+def idempotency_key(source: str, kind: str, patient: str, native: str, version: str, content: bytes) -> bytes:
+    """SHA-256 over (source, type, patient key, native id, version): never the native id alone, since some senders
+    repeat one constant id for ever. A missing native id is replaced by the digest of the decoded content, so that the
+    same facts in another framing keep the same key."""
+    return digest(source, kind, patient, native or content, version)
+
+
+def national_provider(value: str) -> str:
+    """The value if it is a National Provider Identifier (10 digits, Luhn check over the prefix 80840), else "".
+
+    Source: 45 CFR 162.406 and the CMS NPI check digit rule.
+    """
+    if len(value) != 10 or not value.isascii() or not value.isdigit() or value[0] not in "12":
+        return ""
+    total = 24  # what the constant prefix 80840 adds
+    for place, figure in enumerate(reversed(value)):
+        number = int(figure) * (2 if place % 2 else 1)
+        total += number - 9 if number > 9 else number
+    return value if total % 10 == 0 else ""

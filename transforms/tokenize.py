@@ -1,0 +1,68 @@
+"""Tokenize: what stands for the patient on the CRM side. The patient ends here: a Crossing has no place for one.
+
+A record key is random and comes from the vault, one for each (patient, destination, purpose), in one batch a shard. On
+a route with a record for each visit the record is an HMAC of the record key, the visit number and the milestone kind.
+Aggregate routes get no token: a patient is counted once in a cell and forgotten.
+Rule source: 45 CFR 164.514(c) (a re-identification code is not derived from the patient); DESIGN section 3, Tokens.
+"""
+
+from collections.abc import Iterable
+
+import apache_beam as beam
+
+from schemas.crossing import Crossing, Draft
+from schemas.opaque import opaque
+from schemas.policy import Policy
+from schemas.stores import Opens, Vault
+from transforms.rules.records import scope_of, subject, visit_record
+
+Batch = tuple[bytes, list[Crossing]]
+
+
+class Tokenize(beam.PTransform):
+    """(shard, drafts) → (shard, crossings)."""
+
+    def __init__(self, policy: Policy, vault: Opens[Vault]) -> None:
+        super().__init__()
+        self._policy, self._vault = policy, vault
+
+    def expand(self, drafts: beam.PCollection[tuple[bytes, list[Draft]]]) -> beam.PCollection[Batch]:
+        return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(self._policy, self._vault)).with_output_types(Batch)
+
+
+class _Tokenize(beam.DoFn):
+    def __init__(self, policy: Policy, vault: Opens[Vault]) -> None:
+        self._policy, self._reference = policy, vault
+
+    def setup(self) -> None:
+        self._vault = self._reference.open()
+        self._routes = {route.route: route for route in self._policy.routes}
+
+    def process(self, batch: tuple[bytes, list[Draft]]) -> Iterable[Batch]:
+        shard, drafts = batch
+        by_route: dict[str, list[Draft]] = {}
+        for draft in drafts:
+            by_route.setdefault(draft.entry.route, []).append(draft)
+        crossings: list[Crossing] = []
+        for name, mine in by_route.items():
+            crossings += self._payloads(name, mine) if self._routes[name].delivers == "payloads" else _cells(mine)
+        yield shard, crossings
+
+    def _payloads(self, name: str, drafts: list[Draft]) -> Iterable[Crossing]:
+        route = self._routes[name]
+        patients = sorted({draft.patient for draft in drafts})
+        scope = scope_of(route.destination.name, route.purpose)
+        keys = dict(zip(patients, self._vault.records(scope, patients), strict=True))
+        subjects = {patient: subject(key) for patient, key in keys.items()}
+        for entry, values, patient, visit, kind in drafts:
+            key = keys[patient]
+            record = opaque(key) if route.record == "state" else visit_record(key, visit, kind)
+            yield Crossing(entry, values, subjects[patient], record, False)
+
+
+def _cells(drafts: list[Draft]) -> Iterable[Crossing]:
+    seen: set[tuple[str, ...]] = set()
+    for entry, values, patient, _, _ in drafts:
+        place = (patient, *values.values())
+        yield Crossing(entry, values, "", "", place not in seen)
+        seen.add(place)
