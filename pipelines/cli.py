@@ -25,18 +25,32 @@ quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that co
 app.add_typer(keys_app, name="keys")
 app.add_typer(quarantine_app, name="quarantine")
 
-State = Annotated[Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")]
+State = Annotated[
+    Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    input_: Annotated[list[str], typer.Option("--input", metavar="PATH...", help="Files, folders or globs; repeat or list several.")],
+    input_: Annotated[
+        list[str], typer.Option("--input", metavar="PATH...", help="Files, folders or globs; repeat or list several.")
+    ],
     output: Annotated[Path, typer.Option("--output", help="Folder for all outputs; it belongs to one run.")],
-    rest: Annotated[list[str] | None, typer.Argument(metavar="[PATH...] [BEAM OPTIONS]", help="More inputs; options of Apache Beam.")] = None,
-    policy: Annotated[Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")] = None,
+    rest: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH...] [BEAM OPTIONS]", help="More inputs; options of Apache Beam."),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
+    ] = None,
     state: State = Path(".limen"),
-    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="The instant of decision, 2026-05-01T12:00:00Z or a date; default: now.")] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="TIME", help="The instant of decision, 2026-05-01T12:00:00Z or a date; default: now."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide over clinical and consent messages, and write payloads, review items and evidence.

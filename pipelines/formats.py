@@ -1,8 +1,8 @@
 """What a file's bytes say about themselves: which format it is, and where its messages begin. Pure, on bytes.
 
-Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one MSH
-at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release 1:
-0x0B message 0x1C 0x0D). Bytes before the first MSH are no message.
+Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
+MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
+1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message.
 """
 
 import re
@@ -16,7 +16,7 @@ from schemas.message import Format, Message
 BOM: Final = b"\xef\xbb\xbf"
 
 _LINE: Final = re.compile(rb"\n")
-# Found by its letters and then judged by what stands before: eight times as fast as looking at the end of every segment.
+# Found by its letters and then judged by what stands before: eight times as fast as looking at each segment's end.
 _MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x1c]MSH)|(?<=[\r\n\x0b\x1c]\xef\xbb\xbfMSH))(?=[^0-9A-Za-z])")
 
 REACH: Final = 8

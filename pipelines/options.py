@@ -1,4 +1,4 @@
-"""Options of the commands, promoted once to a checked, frozen value. Whatever is wrong is said before anything is written."""
+"""Options of the commands, promoted once to a checked, frozen value; what is wrong is said before anything is done."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ def request(
         raise ConfigurationError("--input", "no path was given", "name files, folders or globs")
     known = policies.load(policy or policies.default())
     horizon = _horizon(as_of)
-    day = datetime.fromisoformat(text_of(horizon).replace("Z", "+00:00")).astimezone(zone(known.zone)).date()
+    day = datetime.fromisoformat(text_of(horizon)).astimezone(zone(known.zone)).date()
     if not known.valid.begins <= day <= known.valid.ends:
         raise ConfigurationError("--policy", f"{known.name} is not valid on that day", "name a policy valid at --as-of")
     for option, folder in (("--output", output), ("--state", state)):
@@ -48,7 +48,7 @@ def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
     """Beam's own options, and what is left: further input paths. An option that nobody knows is an error."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)  # noqa: SLF001  Beam's own way to list what it knows
+        options._add_argparse_args(parser)  # type: ignore[arg-type]  # noqa: SLF001  Beam's own way to list what it knows
     try:
         _, left = parser.parse_known_args(flags)
     except (argparse.ArgumentError, SystemExit):

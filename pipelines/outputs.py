@@ -48,7 +48,9 @@ class Outputs:
         others = sorted(p.stem for p in (self.folder / "manifest").glob("*.json") if p.stem != self.run)
         if others:
             as_of = others[0].split("-")[0]
-            raise ConfigurationError("--output", f"the folder holds another run, of --as-of {_readable(as_of)}", _CHOICES)
+            raise ConfigurationError(
+                "--output", f"the folder holds another run, of --as-of {_readable(as_of)}", _CHOICES
+            )
         if not self._manifest.exists():
             strange = [p.name for p in self.folder.iterdir() if p.name not in (STAGED, _LOCK, "summary.json")]
             if strange:
@@ -114,12 +116,16 @@ def held(folder: Path, run: str) -> Iterator[Outputs]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
-        raise ConfigurationError("--output", f"{folder} cannot be written", "name a folder that this user may write") from None
+        raise ConfigurationError(
+            "--output", f"{folder} cannot be written", "name a folder that this user may write"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield Outputs(folder, run)
     except BlockingIOError:
-        raise ConfigurationError("--output", "another run is writing there now", "wait for it, or name another folder") from None
+        raise ConfigurationError(
+            "--output", "another run is writing there now", "wait for it, or name another folder"
+        ) from None
     finally:
         os.close(lock)
 

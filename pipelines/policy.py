@@ -1,4 +1,4 @@
-"""Reading a policy bundle from its folder. A bundle that does not hold together stops the run before anything is written."""
+"""Reading a policy bundle from its folder. One that does not hold together stops the run before anything is written."""
 
 import hashlib
 from importlib.resources import files
@@ -25,7 +25,9 @@ def load(folder: Path) -> Policy:
         raise ConfigurationError("--policy", f"no policy.yaml in {folder}", "name the folder of a policy bundle")
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
     if unknown := [n for n in names if n not in KNOWN and not (n.startswith("routes/") and n.endswith(".yaml"))]:
-        raise ConfigurationError("--policy", f"unknown file {unknown[0]} in the bundle", "remove it: a bundle is closed")
+        raise ConfigurationError(
+            "--policy", f"unknown file {unknown[0]} in the bundle", "remove it: a bundle is closed"
+        )
     if missing := sorted(KNOWN - set(names)):
         raise ConfigurationError("--policy", f"{missing[0]} is missing", "copy it from policies/default")
     whole = hashlib.sha256()

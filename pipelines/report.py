@@ -46,11 +46,23 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
 def scored(result: Score, *, as_json: bool) -> None:
     """A score: each route's releases against the truth."""
     if as_json:
-        print(json.dumps({"right": result.right, "routes": {k: v._asdict() for k, v in result.routes.items()}, "counts": result.counts}))
+        print(
+            json.dumps(
+                {
+                    "right": result.right,
+                    "routes": {k: v._asdict() for k, v in result.routes.items()},
+                    "counts": result.counts,
+                }
+            )
+        )
         return
     console = Console(highlight=False)
     for name, route in result.routes.items():
-        console.print(f"{name}: {route.right:,} released as they should, {route.wrong} wrongly, {route.missing} missing")
+        console.print(
+            f"{name}: {route.right:,} released as they should, {route.wrong} wrongly, {route.missing} missing"
+        )
     for name, (run, truth) in result.counts.items():
         console.print(f"{name}: the run counts {run:,}, the truth {truth:,}")
-    console.print("the run agrees with the truth" if result.right else "[bold red]the run does not agree with the truth[/]")
+    console.print(
+        "the run agrees with the truth" if result.right else "[bold red]the run does not agree with the truth[/]"
+    )

@@ -49,7 +49,7 @@ def score(folder: Path, truth: Path, state: Path) -> Score:
         if route.delivers != "payloads":
             continue
         scope = scope_of(route.destination.name, route.purpose)
-        expected = set()
+        expected: set[tuple[str, str, str]] = set()
         for one in (entry for entry in said["released"] if entry["route"] == route.route):
             key = vault.find(scope, patient_key(one["system"], one["value"])) or b""
             record = opaque(key) if route.record == "state" else visit_record(key, one["visit"], one["kind"])

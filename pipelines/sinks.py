@@ -9,6 +9,8 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.audit_record import UNIQUE
+
 
 class StagedLog(NamedTuple):
     """The audit log of a run, as a Beam graph may carry it and as a worker uses it."""
@@ -23,7 +25,8 @@ class StagedLog(NamedTuple):
         target = Path(self.staging) / "audit" / f"{segment}.parquet"
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_suffix(f".{os.getpid()}.tmp")
-        pq.write_table(records, aside, compression="zstd")
+        words = [name for name in records.column_names if name not in UNIQUE]
+        pq.write_table(records, aside, compression="zstd", use_dictionary=words)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, target)

@@ -2,8 +2,8 @@
 
     paths ── find ──▶ inputs ── spans ──▶ pieces of files ── ReadBlocks (read) ──▶ blocks of messages
 
-A message belongs to the piece in which it starts, so that any grid gives the same messages. A piece is read with bounded
-memory: its block and one message. A gzip file is one piece, because it can only be read from its beginning.
+A message belongs to the piece in which it starts, so that any grid gives the same messages. A piece is read with
+bounded memory: its block and one message. A gzip file is one piece, because it can only be read from its beginning.
 """
 
 import glob
@@ -23,6 +23,7 @@ from apache_beam.pvalue import PBegin, PCollection
 
 from pipelines.formats import BOM, REACH, cut, recognise, starts
 from schemas.errors import ConfigurationError, StoreError
+import transforms.batch  # noqa: F401  registers the coder of Block
 from schemas.message import Block, Format, Message
 
 LIMIT = 64_000_000
@@ -51,7 +52,7 @@ class Input(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The messages that start in bytes [start, end) of one file (all of them, if it is gzipped). `part` counts spans."""
+    """The messages that start in bytes [start, end) of one file (in all of it, if gzipped). `part` counts spans."""
 
     path: str
     file: str

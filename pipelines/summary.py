@@ -40,8 +40,7 @@ def counted(counts: Path, policy: Policy) -> Counted:
             continue
         found = json.loads(path.read_bytes())
         if path.name.startswith("audit-"):
-            for outcome, number in found.items():
-                route, verdict, reason = outcome.split(" ")
+            for route, verdict, reason, number in found["outcomes"]:
                 totals[verdict] += number
                 reasons[reason] += number
                 if route:

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.outcome import Reason
 
 VERSION = 1
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
+UNIQUE = ("record", "event", "correlationid", "payload", "crm_record")  # columns whose values hardly repeat
 SCHEMA = pa.schema(
     [
         pa.field("record", pa.string(), nullable=False),
@@ -67,68 +69,78 @@ READING = "transforms/decode.py"  # every other reason
 
 
 class Places(NamedTuple):
-    """The words that a route's records share; index 0 is "no route"."""
+    """The words that a route's records share, by the route's place in the policy; place 0 is "no route"."""
 
     routes: Sequence[str]
     purposes: Sequence[str]
     destinations: Sequence[str]
     recipes: Sequence[str]
+    levels: Sequence[str]
 
 
 class Columns(NamedTuple):
-    """The columns that differ from record to record, as lists of one length."""
+    """The columns that differ from record to record, as lists of one length. `place` is an index into `Places`;
+    `level` of what was not released is ""."""
 
-    record: list[str]
-    event: list[str]
-    type: list[str]
-    verdict: list[str]
-    reason: list[str]
-    place: list[int]  # index into `Places`
-    fates: list[str]
-    level: list[str]
-    correlationid: list[str]
-    payload: list[str]
-    crm_record: list[str]
-    consents: list[list[str]]
-    ordinal: list[int]
-    copy: list[int]
-
-    @staticmethod
-    def empty() -> "Columns":
-        return Columns(*([] for _ in Columns._fields))  # type: ignore[arg-type]
+    event: Sequence[str]
+    type: Sequence[str]
+    verdict: Sequence[str]
+    reason: Sequence[str]
+    place: Sequence[int]
+    fates: Sequence[str]
+    correlationid: Sequence[str]
+    payload: Sequence[str]
+    crm_record: Sequence[str]
+    consents: Sequence[Sequence[str]]
+    ordinal: Sequence[int]
+    copy: Sequence[int]
 
 
 def table(columns: Columns, places: Places, horizon: int, policy: str, policy_digest: str) -> pa.Table:
     """Records as a table of `SCHEMA`, sorted by record id."""
-    rows = len(columns.record)
+    rows = len(columns.event)
     place = pa.array(columns.place, pa.int32())
-    reasons = _words(columns.reason)
+    verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), pa.array(columns.event, pa.string())
+    ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
     rules = pa.array([RULES.get(Reason(word), READING) for word in reasons.dictionary.to_pylist()], pa.string())
+    route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
     arrays = {
-        "record": pa.array(columns.record, pa.string()),
-        "event": pa.array(columns.event, pa.string()),
+        "record": _identifiers(event, route, verdicts, ordinal, copy, policy_digest),
+        "event": event,
         "type": _words(columns.type),
-        "verdict": _words(columns.verdict),
+        "verdict": verdicts,
         "reason": reasons,
         "rule": pa.DictionaryArray.from_arrays(reasons.indices, rules),
-        "route": pa.DictionaryArray.from_arrays(place, pa.array(places.routes)),
+        "route": route,
         "purpose": pa.DictionaryArray.from_arrays(place, pa.array(places.purposes)),
         "destination": pa.DictionaryArray.from_arrays(place, pa.array(places.destinations)),
         "recipe": pa.DictionaryArray.from_arrays(place, pa.array(places.recipes)),
         "fates": _words(columns.fates),
-        "level": _words(columns.level),
+        "level": pa.DictionaryArray.from_arrays(place, pa.array(places.levels)),
         "correlationid": pa.array(columns.correlationid, pa.string()),
         "payload": pa.array(columns.payload, pa.string()),
         "crm_record": pa.array(columns.crm_record, pa.string()),
         "consents": pa.array(columns.consents, pa.list_(pa.string())),
-        "ordinal": pa.array(columns.ordinal, pa.int32()),
-        "copy": pa.array(columns.copy, pa.int32()),
+        "ordinal": ordinal,
+        "copy": copy,
         "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), rows),
-        "policy": _words([policy] * rows),
-        "policy_digest": _words([policy_digest] * rows),
+        "policy": _same(policy, rows),
+        "policy_digest": _same(policy_digest, rows),
     }
     return pa.Table.from_pydict(arrays, schema=SCHEMA).sort_by("record")
 
 
-def _words(values: list[str]) -> pa.DictionaryArray:
+def _identifiers(
+    event: pa.Array, route: pa.Array, verdict: pa.Array, ordinal: pa.Array, copy: pa.Array, policy_digest: str
+) -> pa.Array:
+    """Record ids: the parts that they are a function of, joined: event.route.verdict.ordinal.copy.policy."""
+    parts = (event, route, verdict, ordinal, copy, pa.scalar(policy_digest[:12]))
+    return pc.binary_join_element_wise(*(pc.cast(part, pa.string()) for part in parts), ".")
+
+
+def _words(values: Sequence[str]) -> pa.DictionaryArray:
     return pa.array(values, pa.string()).dictionary_encode()
+
+
+def _same(word: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([word]))

@@ -4,7 +4,6 @@ Each of these types has no place for what must not come along.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -12,11 +11,20 @@ from schemas.event import Kind
 from schemas.outcome import Reason, Verdict
 
 
+class Deidentified(msgspec.Struct, frozen=True):
+    """What a recipe made of an event: outbound field → text, what was done to each inbound field, and the values but
+    the time as JSON, ready for a payload. Shared by all events that look the same to the recipe."""
+
+    values: Mapping[str, str]
+    fates: str
+    data: msgspec.Raw
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What the audit log learns of an outcome: digests and words of closed sets, no value of the message.
+    """What the audit log learns of a release: digests and words of closed sets, no value of the message.
 
     `key` and `what` are digests of the message and of its milestone; `consents` those of the consent versions that the
-    verdict rests on. `fates` says what was done to each field, `level` how identifying the result is.
+    verdict rests on; `ordinal` counts the releases of the pair, `retracts` says up to which one is taken back.
     """
 
     key: bytes
@@ -29,15 +37,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     copy: int
     ordinal: int
     retracts: int
-    fates: str = ""
-    level: str = ""
 
 
-class Draft(NamedTuple):
-    """A release after its recipe: outbound values only. `patient`, `visit` and `kind` go no further than Tokenize."""
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A release after its recipe. `patient`, `visit` and `kind` go no further than Tokenize."""
 
     entry: Entry
-    values: Mapping[str, str]
+    made: Deidentified
     patient: str
     visit: str
     kind: Kind
@@ -46,14 +52,14 @@ class Draft(NamedTuple):
         return "Draft()"
 
 
-class Crossing(NamedTuple):
+class Crossing(msgspec.Struct, frozen=True, gc=False):
     """A release ready to leave: `subject` stands for the patient on the CRM side, `record` is the CRM record's key.
 
     An aggregate contribution has neither; `first` is True for a patient's first contribution to its cell.
     """
 
     entry: Entry
-    values: Mapping[str, str]
+    made: Deidentified
     subject: str
     record: str
     first: bool
@@ -80,7 +86,6 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     policyrev: str
     recipe: str
     correlationid: str
-    data: Mapping[str, str]
-    retracts: int = 0
+    data: msgspec.Raw
     specversion: str = "1.0"
     datacontenttype: str = "application/json"

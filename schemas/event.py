@@ -12,6 +12,7 @@ traceback or a failed assertion shows the name of the class and no more.
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -53,8 +54,8 @@ class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False, tag_field="fa
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def __rich_repr__(self) -> Iterable[str]:
-        return ()
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
@@ -133,6 +134,6 @@ def decode(wire: bytes) -> list[AnyFact]:
     return _decoder.decode(memoryview(wire)[1:])
 
 
-def digest(*parts: str | bytes | int | None | tuple[str, ...]) -> bytes:
+def digest(*parts: str | bytes | int | tuple[str, ...] | None) -> bytes:
     """SHA-256 over the MessagePack form of the parts: each carries its type and length, so no two lists read alike."""
     return hashlib.sha256(_encoder.encode(parts)).digest()

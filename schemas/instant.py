@@ -7,7 +7,7 @@ Sources of the formats: HL7 v2.8 chapter 2A (DTM), FHIR R4 datatypes (date, date
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -23,8 +23,11 @@ FOREVER = 2**60  # after every instant; an open end
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _STEP = timedelta(microseconds=1)
-_FHIR = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d))?", re.ASCII)
-_HL7 = re.compile(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,4}))?)?)?)?([+-]\d{4})?", re.ASCII)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _STEP  # what lies outside the years 1 to 9999 in UTC cannot be
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _STEP  # written down again
+_OFFSET = r"(?:0\d|1[0-4])"  # hours; no place on Earth is further from UTC than 14
+_FHIR = re.compile(rf"\d{{4}}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{{1,9}})?(?:Z|[+-]{_OFFSET}:[0-5]\d))?", re.ASCII)
+_HL7 = re.compile(rf"(\d{{8}}(?:\d\d(?:\d\d(?:\d\d(?:\.\d{{1,4}})?)?)?)?)([+-]{_OFFSET}[0-5]\d)?", re.ASCII)
 
 
 class Instant(NamedTuple):
@@ -58,21 +61,16 @@ def from_fhir(text: str | None, local: tzinfo = UTC) -> Instant | None:
     >>> from_fhir("2024-05") is None
     True
     """
-    if text is None:
+    if text is None or _FHIR.fullmatch(text) is None:
         return None
-    found = _FHIR.fullmatch(text)
-    if found is None:
-        return None
-    year, month, day, clock, fraction, offset = found.groups()
     try:
-        if clock is None:
-            return _whole_day(int(year), int(month), int(day), local)
-        if fraction is None:
-            moment = datetime.fromisoformat(text)
-        else:
-            moment = datetime.fromisoformat(f"{year}-{month}-{day}T{clock}.{fraction[:6]:0<6}{offset}")
-        return Instant((moment - _EPOCH) // _STEP, 0)
-    except (ValueError, OverflowError):
+        if len(text) == 10:
+            return _whole_day(text, local)
+        if text[19] == ".":  # FHIR allows more digits than a datetime keeps
+            fraction = text[20:].rstrip("Z").partition("+")[0].partition("-")[0]
+            text = f"{text[:20]}{fraction[:6]:0<6}{text[20 + len(fraction):]}"
+        return _instant(datetime.fromisoformat(text), 0)
+    except ValueError:  # no such day, hour, minute or second
         return None
 
 
@@ -85,33 +83,35 @@ def from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
     found = _HL7.fullmatch(text)
     if found is None:
         return None
-    year, month, day, hour, minute, second, fraction, offset = found.groups()
+    clock, offset = found.groups()
     try:
         where = _offset(offset) if offset else local
-        if hour is None:
-            return _whole_day(int(year), int(month), int(day), where)
-        micro = int(fraction.ljust(6, "0")) if fraction else 0
-        moment = datetime(int(year), int(month), int(day), int(hour), int(minute or 0), int(second or 0), micro, where)
-        span = HOUR if minute is None else MINUTE if second is None else 0
-        return Instant((moment - _EPOCH) // _STEP, span)
-    except (ValueError, OverflowError):
+        if len(clock) == 8:
+            return _whole_day(clock, where)
+        moment = datetime.fromisoformat(f"{clock[:8]}T{clock[8:]}").replace(tzinfo=where)
+        return _instant(moment, HOUR if len(clock) == 10 else MINUTE if len(clock) == 12 else 0)
+    except ValueError:  # no such day, hour, minute or second
         return None
+
+
+def _instant(moment: datetime, span: int) -> Instant | None:
+    time = (moment - _EPOCH) // _STEP
+    return Instant(time, span) if _FIRST <= time <= _LAST else None
 
 
 @lru_cache
 def _offset(text: str) -> tzinfo:
     from_utc = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
-    if from_utc > timedelta(hours=14) or int(text[3:5]) > 59:
-        raise ValueError
-    return datetime.strptime(text, "%z").tzinfo or UTC
+    return timezone(-from_utc if text[0] == "-" else from_utc)
 
 
 @lru_cache(maxsize=4096)
-def _whole_day(year: int, month: int, day: int, where: tzinfo) -> Instant:
-    midnight = datetime(year, month, day, tzinfo=where)
-    after = date(year, month, day) + timedelta(days=1)
-    time = (midnight - _EPOCH) // _STEP
-    return Instant(time, (datetime(after.year, after.month, after.day, tzinfo=where) - _EPOCH) // _STEP - time)
+def _whole_day(text: str, where: tzinfo) -> Instant | None:
+    """From midnight to midnight of that place: 23 or 25 hours where the clock is changed."""
+    midnight = datetime.fromisoformat(text).replace(tzinfo=where)
+    last = midnight.date() == date.max  # 9999-12-31, which many write for "without end", has no day after it
+    after = DAY if last else (midnight + timedelta(days=1) - _EPOCH) // _STEP - (midnight - _EPOCH) // _STEP
+    return _instant(midnight, after)
 
 
 @lru_cache(maxsize=65536)
@@ -122,7 +122,10 @@ def _day_text(number: int) -> str:
 def day_of(time: int, local: tzinfo = UTC) -> str:
     """The calendar day of an instant in a zone, as YYYY-MM-DD."""
     if local is not UTC:
-        return (_EPOCH + timedelta(microseconds=time)).astimezone(local).date().isoformat()
+        try:
+            return (_EPOCH + timedelta(microseconds=time)).astimezone(local).date().isoformat()
+        except OverflowError:  # the first or last day of the calendar has no neighbour
+            pass
     return _day_text(time // DAY)
 
 

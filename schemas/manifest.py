@@ -1,6 +1,6 @@
 """The manifest: what a run published, each file with its digest, signed. Readers trust nothing else.
 
-The signature covers the canonical bytes of `signed`: JSON with sorted keys and no white space, as it stands in the file.
+The signature covers the canonical bytes of `signed`: JSON with sorted keys, no white space, as it stands in the file.
 """
 
 from typing import Any

@@ -175,14 +175,20 @@ class Policy(Strict):
         if required is None:
             raise ValueError(f"route {route.route}: level must be one of {', '.join(one.label for one in Level)}")
         if (computed := self.level(route)) < required:
-            raise ValueError(f"route {route.route}: its recipe reaches only {computed.label}, it requires {route.level}")
+            raise ValueError(
+                f"route {route.route}: its recipe reaches only {computed.label}, it requires {route.level}"
+            )
         if computed is Level.LIMITED_DATA_SET and not route.data_use_agreement:
-            raise ValueError(f"route {route.route}: a limited data set needs a data_use_agreement, 45 CFR 164.514(e)(4)")
+            raise ValueError(
+                f"route {route.route}: a limited data set needs a data_use_agreement, 45 CFR 164.514(e)(4)"
+            )
         if computed is Level.IDENTIFIED:
             raise ValueError(f"route {route.route}: its recipe lets an identifier of the patient pass")
         tokens = [row for row in route.recipe if row.action is Action.TOKEN]
         if any((row.field, row.to) != ("patient", "subject") for row in tokens):
-            raise ValueError(f"route {route.route}: a token stands for the patient, as the subject, and for nothing else")
+            raise ValueError(
+                f"route {route.route}: a token stands for the patient, as the subject, and for nothing else"
+            )
 
 
 def known_identifies(policy: Policy) -> dict[str, Identifies]:

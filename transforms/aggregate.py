@@ -62,7 +62,11 @@ class _Aggregate(beam.DoFn):
         shown = sorted(cell for cell in over if patients[cell] >= self._policy.limits.smallest_cell)
         if shown:
             yield f"aggregates/{name}-{self._run}.parquet", _parquet(columns, shown, patients)
-        counts = {"cells": len(shown), "cells_withheld": len(over) - len(shown), "cells_open": len(patients) - len(over)}
+        counts = {
+            "cells": len(shown),
+            "cells_withheld": len(over) - len(shown),
+            "cells_open": len(patients) - len(over),
+        }
         yield TaggedOutput("counts", (f"aggregate-{name}", json.dumps(counts).encode()))
 
     def _closed(self, day: str) -> bool:

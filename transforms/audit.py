@@ -16,26 +16,23 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
-import msgspec
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from schemas.audit_record import Columns, Places, table
-from schemas.crossing import Crossing, Entry, Payload
-from schemas.event import Made, Milestone
+from schemas.crossing import Crossing
+from schemas.event import Made
 from schemas.keyset import Keyset, KeyPurpose
 from schemas.opaque import opaque
-from schemas.outcome import Verdict
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.stores import AuditLog, Opens
 from schemas.timeline import Outcome
-from transforms.rules.digests import keyed
+from transforms.batch import Crossings, Outcomes
+from transforms.rules.digests import Mac
+from transforms.rules.payload import Desk
 from transforms.rules.review import ReviewItems
 
 Name = str  # path of a file below the output folder
-SOURCE = "urn:limen:boundary"
-_PAIRS = frozenset({Verdict.RELEASED, Verdict.SUPPRESSED, Verdict.REVIEW})
-_encoder = msgspec.json.Encoder()
 
 
 class Audited(NamedTuple):
@@ -73,153 +70,118 @@ class _Audit(beam.DoFn):
     def setup(self) -> None:
         keyset = self._keys.open()
         self._log = self._reference.open()
-        self._events, self._records, self._consents = (
-            keyset.derive(KeyPurpose.AUDIT, name) for name in ("event", "record", "consent")
-        )
-        self._desks = {route.route: _Desk(route, place, keyset) for place, route in enumerate(self._policy.routes, 1)}
-        self._nowhere = _Desk(None, 0, keyset)
+        self._events = Mac(keyset.derive(KeyPurpose.AUDIT, "event"))
+        self._consents = Mac(keyset.derive(KeyPurpose.AUDIT, "consent"))
         routes = self._policy.routes
-        self._places = Places(
-            ["", *(r.route for r in routes)],
-            ["", *(r.purpose for r in routes)],
-            ["", *(r.destination.name for r in routes)],
-            ["", *(r.recipe_name for r in routes)],
-        )
+        self._place = {"": 0, **{route.route: place for place, route in enumerate(routes, 1)}}
+        self._desks = {route.route: Desk(route, self._policy, keyset) for route in routes}
         self._items = ReviewItems(self._policy, self._horizon, keyset)
+        released = self._branch == "allowed"
+        self._places = Places(
+            ["", *(route.route for route in routes)],
+            ["", *(route.purpose for route in routes)],
+            ["", *(route.destination.name for route in routes)],
+            ["", *(route.recipe_name for route in routes)],
+            ["", *(self._policy.level(route).label if released else "" for route in routes)],
+        )
 
     def process(
-        self, batch: tuple[bytes, list[Crossing] | list[Outcome]]
+        self, batch: Crossings | Outcomes
     ) -> Iterable[
         tuple[Name, bytes]
         | TaggedOutput[Literal["cells"], tuple[str, bytes]]
         | TaggedOutput[Literal["counts"], tuple[str, bytes]]
     ]:
-        shard, outcomes = batch
-        if not outcomes:
+        if not batch.items:
             return
-        name = f"{self._run}-{shard.hex()}"
-        columns, counts = Columns.empty(), Counter[str]()
-        payloads: dict[str, list[tuple[str, bytes]]] = {}
-        for one in outcomes:
-            entry = one.entry if isinstance(one, Crossing) else _entry(one)
-            desk = self._desks[entry.route] if entry.route else self._nowhere
-            correlation = desk.correlation(entry)
-            payload = ""
-            if isinstance(one, Crossing) and one.record:
-                payload = desk.payload_id(entry)
-                line = self._payload(one, payload, correlation, desk)
-                payloads.setdefault(entry.route, []).append((payload, line))
-            self._note(columns, entry, correlation, payload, one, desk)
-            counts[f"{entry.route} {entry.verdict} {entry.reason}"] += 1
-        self._log.append(
-            f"{name}-{self._branch}",
-            table(columns, self._places, self._horizon, self._policy.name, self._policy.digest),
-        )
-        for route, lines in payloads.items():
-            lines.sort()
-            yield f"crm/{route}/{name}.jsonl", b"".join([line for _, line in lines])
-        if self._branch == "allowed":
-            for route, cells in _cells(outcomes).items():
-                yield TaggedOutput("cells", (route, cells))
-        elif self._branch == "review":
-            yield f"review/{name}.jsonl", self._items.lines(outcomes)
-        elif self._branch == "set_aside":
-            for one in outcomes:
-                if isinstance(one.event, Made) and one.event.sealed and not one.copy:
-                    yield f"quarantine/{opaque(one.event.key)}.sealed", one.event.sealed
-        yield TaggedOutput("counts", (f"audit-{self._branch}-{shard.hex()}", json.dumps(counts).encode()))
+        name = f"{self._run}-{batch.shard.hex()}"
+        crossings = batch.items if isinstance(batch, Crossings) else []
+        aside = batch.items if isinstance(batch, Outcomes) else []
+        columns, lines = self._released(crossings) if crossings else (self._kept(aside), {})
+        records = table(columns, self._places, self._horizon, self._policy.name, self._policy.digest)
+        self._log.append(f"{name}-{self._branch}", records)  # from here on it is durable
 
-    def _note(
-        self, columns: Columns, entry: Entry, correlation: str, payload: str, one: Crossing | Outcome, desk: "_Desk"
-    ) -> None:
-        """One record, column by column."""
-        event = keyed(self._events, entry.key)
-        identity = b"%b %b %b %d %d" % (
-            event if not entry.route else correlation.encode(),
-            self._policy.digest.encode(),
-            entry.verdict.encode(),
-            entry.ordinal,
-            entry.copy,
-        )
-        columns.record.append(opaque(keyed(self._records, identity)))
-        columns.event.append(opaque(event))
-        columns.type.append(entry.type)
-        columns.verdict.append(entry.verdict)
-        columns.reason.append(entry.reason)
-        columns.place.append(desk.place)
-        columns.fates.append(entry.fates)
-        columns.level.append(entry.level)
-        columns.correlationid.append(correlation)
-        columns.payload.append(payload)
-        columns.crm_record.append(one.record if isinstance(one, Crossing) else "")
-        columns.consents.append([opaque(keyed(self._consents, what)) for what in entry.consents])
-        columns.ordinal.append(entry.ordinal)
-        columns.copy.append(entry.copy)
+        for route, payloads in lines.items():
+            yield f"crm/{route}/{name}.jsonl", b"".join(payloads)
+        for route, cells in _cells(crossings).items():
+            yield TaggedOutput("cells", (route, cells))
+        if self._branch == "review":
+            yield f"review/{name}.jsonl", self._items.lines(aside)
+        for one in aside:
+            if isinstance(one.event, Made) and one.event.sealed and not one.copy:
+                yield f"quarantine/{opaque(one.event.key)}.sealed", one.event.sealed
+        counts = Counter(zip(columns.place, columns.verdict, columns.reason, strict=True))
+        rows = [(self._places.routes[place], verdict, reason, n) for (place, verdict, reason), n in counts.items()]
+        yield TaggedOutput("counts", (f"audit-{self._branch}-{batch.shard.hex()}", json.dumps({"outcomes": rows}).encode()))
 
-    def _payload(self, one: Crossing, payload: str, correlation: str, desk: "_Desk") -> bytes:
-        entry, values, route = one.entry, one.values, desk.route
-        assert route is not None  # noqa: S101  a crossing belongs to a route
-        data = {name: value for name, value in values.items() if name != "time"}
-        return (
-            _encoder.encode(
-                Payload(
-                    payload,
-                    SOURCE,
-                    f"limen.{route.route}.v1",
-                    f"{values['time']}T00:00:00Z",
-                    one.subject,
-                    one.record,
-                    entry.ordinal,
-                    route.purpose,
-                    route.destination.name,
-                    desk.consent_reference(entry),
-                    entry.level,
-                    self._policy.name,
-                    route.recipe_name,
-                    correlation,
-                    data,
-                )
-            )
-            + b"\n"
+    def _released(self, crossings: list[Crossing]) -> tuple[Columns, dict[str, list[bytes]]]:
+        """The records of releases, and each payload route's lines, sorted by id."""
+        ids, correlations = [], []
+        lines: dict[str, list[tuple[str, bytes]]] = {}
+        for one in crossings:
+            identifier = correlation = ""
+            if one.record:
+                route = one.entry.route
+                identifier, correlation, line = self._desks[route].line(one)
+                lines.setdefault(route, []).append((identifier, line))
+            ids.append(identifier)
+            correlations.append(correlation)
+        entries = [one.entry for one in crossings]
+        columns = Columns(
+            self._names([entry.key for entry in entries]),
+            [entry.type for entry in entries],
+            [entry.verdict for entry in entries],
+            [entry.reason for entry in entries],
+            [self._place[entry.route] for entry in entries],
+            [one.made.fates for one in crossings],
+            correlations,
+            ids,
+            [one.record for one in crossings],
+            self._references([entry.consents for entry in entries]),
+            [entry.ordinal for entry in entries],
+            [entry.copy for entry in entries],
+        )
+        return columns, {route: [line for _, line in sorted(found)] for route, found in lines.items()}
+
+    def _kept(self, outcomes: list[Outcome]) -> Columns:
+        """The records of everything that does not leave."""
+        nothing = [""] * len(outcomes)
+        return Columns(
+            self._names([one.event.key for one in outcomes]),
+            [one.event.type for one in outcomes],
+            [one.verdict for one in outcomes],
+            [one.reason for one in outcomes],
+            [self._place[one.route] for one in outcomes],
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            self._references([tuple([fact.what for fact in one.facts]) for one in outcomes]),
+            [one.ordinal for one in outcomes],
+            [one.copy for one in outcomes],
         )
 
+    def _names(self, keys: list[bytes]) -> list[str]:
+        """The event references of messages; the routes of one event stand side by side and share one."""
+        names, last, name = [], None, ""
+        for key in keys:
+            if key is not last:
+                last, name = key, opaque(self._events.name(key))
+            names.append(name)
+        return names
 
-class _Desk:
-    """The aliases of one route: keyed per destination, purpose and route, so that two routes can join nothing."""
-
-    def __init__(self, route: Route | None, place: int, keyset: Keyset) -> None:
-        self.route, self.place = route, place
-        context = (route.destination.name, route.purpose, route.route) if route else ("hospital", "audit")
-        self._correlations = keyset.derive(KeyPurpose.ALIAS, *context, "correlationid")
-        self._consents = keyset.derive(KeyPurpose.ALIAS, *context, "consentref")
-        self._ids = keyset.derive(KeyPurpose.ALIAS, *context, "id", route.recipe_name) if route else b""
-
-    def correlation(self, entry: Entry) -> str:
-        """One for each event and route; for a message without a route, one for the message."""
-        return opaque(keyed(self._correlations, entry.what if self.route else entry.key))
-
-    def payload_id(self, entry: Entry) -> str:
-        """A function of (event, route, recipe, ordinal) alone."""
-        return opaque(keyed(self._ids, b"%d %b" % (entry.ordinal, entry.what)))
-
-    def consent_reference(self, entry: Entry) -> str:
-        """Stands for the consent version that grounds the release."""
-        return opaque(keyed(self._consents, entry.consents[0])) if entry.consents else ""
+    def _references(self, consents: list[tuple[bytes, ...]]) -> list[list[str]]:
+        """The references of consent versions."""
+        known: dict[tuple[bytes, ...], list[str]] = {(): []}
+        for one in set(consents):
+            known[one] = [opaque(self._consents.name(what)) for what in one]
+        return [known[one] for one in consents]
 
 
-def _entry(outcome: Outcome) -> Entry:
-    event = outcome.event
-    what = event.what if isinstance(event, Milestone) else event.key
-    return Entry(
-        event.key, what, event.type, outcome.route, outcome.verdict, outcome.reason,
-        tuple([fact.what for fact in outcome.facts]), outcome.copy, outcome.ordinal, outcome.retracts,
-    )  # fmt: skip
-
-
-def _cells(crossings: Iterable[Crossing]) -> dict[str, bytes]:
+def _cells(crossings: list[Crossing]) -> dict[str, bytes]:
     """A shard's contributions: for each aggregate route, how many patients reached which cell (JSON)."""
     counts: dict[str, Counter[tuple[str, ...]]] = {}
     for one in crossings:
         if one.first:
-            counts.setdefault(one.entry.route, Counter())[tuple(one.values.values())] += 1
+            counts.setdefault(one.entry.route, Counter())[tuple(one.made.values.values())] += 1
     return {route: json.dumps(sorted([*cell, n] for cell, n in cells.items())).encode() for route, cells in counts.items()}

@@ -18,7 +18,7 @@ from apache_beam.typehints.decorators import no_annotations
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Consent, Identity, Made, Milestone, encode
 from schemas.instant import BEGINNING, FOREVER, zone
-from schemas.keyset import Keyset, KeyPurpose
+from schemas.keyset import KeyPurpose, Keyset
 from schemas.message import Block, Format, Message
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
@@ -30,7 +30,11 @@ from transforms.rules.envelope import Counted, Envelopes
 from transforms.rules.identity import Reading
 
 _LOG = logging.getLogger("limen.decode")
-_UNREADABLE = {Format.UNKNOWN: Reason.UNKNOWN_FORMAT, Format.EMPTY: Reason.EMPTY_FILE, Format.TOO_LARGE: Reason.TOO_LARGE}
+_UNREADABLE = {
+    Format.UNKNOWN: Reason.UNKNOWN_FORMAT,
+    Format.EMPTY: Reason.EMPTY_FILE,
+    Format.TOO_LARGE: Reason.TOO_LARGE,
+}
 
 
 class Decoded(NamedTuple):
@@ -117,7 +121,7 @@ class _Reader:
             return self._envelopes.line(body) if form is Format.NDJSON else self._envelopes.document(body)
         except MessageError as error:
             return [Counted(body, [], error.reason)]
-        except Exception as defect:  # ours: the message is sealed for us, and the alarm names no value
+        except Exception as defect:  # noqa: BLE001  ours: the message is sealed, and the alarm names no value
             _LOG.error("defect in decode: %s", type(defect).__name__)
             return [Counted(body, [], Reason.DEFECT)]
 

@@ -16,23 +16,22 @@ from apache_beam.typehints.decorators import no_annotations
 from schemas.event import AnyFact, Consent, Identity, Made, Milestone, decode
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
-from schemas.timeline import Outcome, Timeline as Known
+from schemas.timeline import Outcome
+from schemas.timeline import Timeline as Known
+from transforms.batch import Outcomes
 from transforms.rules.routing import rules
 from transforms.rules.timeline import Rules, advance
 
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()
 
-Batch = tuple[bytes, list[Outcome]]  # (shard, its outcomes)
-
-
 class Decided(NamedTuple):
     """The four ways out of a timeline, a list for each shard, and what entered (JSON)."""
 
-    allowed: beam.PCollection[Batch]
-    suppressed: beam.PCollection[Batch]
-    review: beam.PCollection[Batch]
-    set_aside: beam.PCollection[Batch]
+    allowed: beam.PCollection[Outcomes]
+    suppressed: beam.PCollection[Outcomes]
+    review: beam.PCollection[Outcomes]
+    set_aside: beam.PCollection[Outcomes]
     counts: beam.PCollection[tuple[str, bytes]]
 
 
@@ -68,10 +67,10 @@ class _Advance(beam.DoFn):
     def process(
         self, shard: tuple[bytes, Iterable[bytes]]
     ) -> Iterable[
-        Batch
-        | TaggedOutput[Literal["suppressed"], Batch]
-        | TaggedOutput[Literal["review"], Batch]
-        | TaggedOutput[Literal["set_aside"], Batch]
+        Outcomes
+        | TaggedOutput[Literal["suppressed"], Outcomes]
+        | TaggedOutput[Literal["review"], Outcomes]
+        | TaggedOutput[Literal["set_aside"], Outcomes]
         | TaggedOutput[Literal["counts"], tuple[str, bytes]]
     ]:
         key, wires = shard
@@ -94,10 +93,10 @@ class _Advance(beam.DoFn):
             for outcome in outcomes:
                 sorted_out[outcome.verdict].append(outcome)
         aside = [o for verdict in ASIDE for o in sorted_out[verdict]] + _numbered(made)
-        yield key, sorted_out[Verdict.RELEASED]
-        yield TaggedOutput("suppressed", (key, sorted_out[Verdict.SUPPRESSED]))
-        yield TaggedOutput("review", (key, sorted_out[Verdict.REVIEW]))
-        yield TaggedOutput("set_aside", (key, aside))
+        yield Outcomes(key, sorted_out[Verdict.RELEASED])
+        yield TaggedOutput("suppressed", Outcomes(key, sorted_out[Verdict.SUPPRESSED]))
+        yield TaggedOutput("review", Outcomes(key, sorted_out[Verdict.REVIEW]))
+        yield TaggedOutput("set_aside", Outcomes(key, aside))
         counts = {"events_routed": routed, "pairs": pairs}
         yield TaggedOutput("counts", (f"timeline-{key.hex()}", json.dumps(counts).encode()))
 
@@ -108,7 +107,7 @@ ASIDE = (Verdict.REPEATED, Verdict.UNROUTED, Verdict.CONSENT, Verdict.CONTROL)
 def _advanced(facts: list[AnyFact], horizon: int, known: Rules) -> tuple[list[Outcome], int, int]:
     try:
         _, outcomes, counts, _ = advance(_NOTHING, facts, horizon, known)
-    except Exception as defect:  # ours: this patient goes to review, the alarm names no value, others go on
+    except Exception as defect:  # noqa: BLE001  ours: this patient goes to review, and the alarm names no value
         _LOG.error("defect in timeline: %s", type(defect).__name__)
         return _for_review(facts, known)
     return outcomes, counts.events_routed, counts.pairs

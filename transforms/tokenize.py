@@ -14,10 +14,8 @@ from schemas.crossing import Crossing, Draft
 from schemas.opaque import opaque
 from schemas.policy import Policy
 from schemas.stores import Opens, Vault
+from transforms.batch import Crossings, Drafts
 from transforms.rules.records import scope_of, subject, visit_record
-
-Batch = tuple[bytes, list[Crossing]]
-
 
 class Tokenize(beam.PTransform):
     """(shard, drafts) → (shard, crossings)."""
@@ -26,8 +24,8 @@ class Tokenize(beam.PTransform):
         super().__init__()
         self._policy, self._vault = policy, vault
 
-    def expand(self, drafts: beam.PCollection[tuple[bytes, list[Draft]]]) -> beam.PCollection[Batch]:
-        return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(self._policy, self._vault)).with_output_types(Batch)
+    def expand(self, drafts: beam.PCollection[Drafts]) -> beam.PCollection[Crossings]:
+        return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(self._policy, self._vault)).with_output_types(Crossings)
 
 
 class _Tokenize(beam.DoFn):
@@ -38,15 +36,14 @@ class _Tokenize(beam.DoFn):
         self._vault = self._reference.open()
         self._routes = {route.route: route for route in self._policy.routes}
 
-    def process(self, batch: tuple[bytes, list[Draft]]) -> Iterable[Batch]:
-        shard, drafts = batch
+    def process(self, batch: Drafts) -> Iterable[Crossings]:
         by_route: dict[str, list[Draft]] = {}
-        for draft in drafts:
+        for draft in batch.items:
             by_route.setdefault(draft.entry.route, []).append(draft)
         crossings: list[Crossing] = []
         for name, mine in by_route.items():
             crossings += self._payloads(name, mine) if self._routes[name].delivers == "payloads" else _cells(mine)
-        yield shard, crossings
+        yield Crossings(batch.shard, crossings)
 
     def _payloads(self, name: str, drafts: list[Draft]) -> Iterable[Crossing]:
         route = self._routes[name]
@@ -54,15 +51,17 @@ class _Tokenize(beam.DoFn):
         scope = scope_of(route.destination.name, route.purpose)
         keys = dict(zip(patients, self._vault.records(scope, patients), strict=True))
         subjects = {patient: subject(key) for patient, key in keys.items()}
-        for entry, values, patient, visit, kind in drafts:
-            key = keys[patient]
-            record = opaque(key) if route.record == "state" else visit_record(key, visit, kind)
-            yield Crossing(entry, values, subjects[patient], record, False)
+        by_patient = route.record == "state"
+        for draft in drafts:
+            key = keys[draft.patient]
+            record = opaque(key) if by_patient else visit_record(key, draft.visit, draft.kind)
+            yield Crossing(draft.entry, draft.made, subjects[draft.patient], record, False)
 
 
 def _cells(drafts: list[Draft]) -> Iterable[Crossing]:
+    """Contributions to cells: a patient counts once in a cell, however often he reached it."""
     seen: set[tuple[str, ...]] = set()
-    for entry, values, patient, _, _ in drafts:
-        place = (patient, *values.values())
-        yield Crossing(entry, values, "", "", place not in seen)
+    for draft in drafts:
+        place = (draft.patient, *draft.made.values.values())
+        yield Crossing(draft.entry, draft.made, "", "", place not in seen)
         seen.add(place)

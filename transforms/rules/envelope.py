@@ -2,7 +2,7 @@
 
 Each entry of a Bundle is a message of its own, and so is each event of a batch; every message comes out as one counted
 outcome. Within a Bundle a reference is resolved to the Patient's identifiers and the Practitioner's NPI.
-Sources: CloudEvents 1.0 (context attributes, JSON format); FHIR R4 Bundle; FHIR R4 Subscriptions Backport (notifications).
+Sources: CloudEvents 1.0 (context attributes, JSON format); FHIR R4 Bundle; FHIR R4 Subscriptions Backport.
 """
 
 import base64
@@ -88,7 +88,7 @@ class Envelopes:
 
     def document(self, body: bytes) -> list[Counted]:
         """The messages of one JSON document: as a line, or a batch of CloudEvents."""
-        if not body.lstrip()[:1] == b"[":
+        if body.lstrip()[:1] != b"[":
             return self._open(body, self._around)
         try:
             _strict(body)
@@ -242,5 +242,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(_: str) -> None:
     raise MessageError(Reason.MALFORMED)

@@ -136,9 +136,7 @@ _resource = msgspec.json.Decoder(Resource)
 
 def identifiers(found: list[FhirIdentifier] | None) -> list[Identifier]:
     """FHIR identifiers with their type as an HL7 table 0203 code; "" where untyped, "?" where of another system."""
-    return [
-        Identifier(one.system or "", one.value or "", _identifier_type(one.type)) for one in found or ()
-    ]
+    return [Identifier(one.system or "", one.value or "", _identifier_type(one.type)) for one in found or ()]
 
 
 def _identifier_type(concept: Concept | None) -> str:
@@ -271,7 +269,7 @@ def _milestone(
         found = next((t for text in (*times, meta.lastUpdated) if (t := from_fhir(text, reading.zone))), None)
     kind = cancels[0] if cancels else table[status]
     visit = next((i.value for i in resource.identifier or () if i.value), resource.id or "")
-    time, span = found if found else (None, 0)
+    time, span = found or (None, 0)
     what = digest(patient, kind, visit, time, span, service_class, npi, cancels)[:16]
     key = _key(resource, around, patient, what)
     return [Milestone(key, patient, resource.resourceType, what, kind, visit, time, span, service_class, npi, cancels)]

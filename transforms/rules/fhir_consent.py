@@ -1,6 +1,6 @@
 """FHIR R4 Consent to one consent fact: its root provision, flattened; whatever is not fully understood is `unclear`.
 
-    Consent.status          active counts; inactive ends; entered-in-error voids; rejected denies; draft, proposed: nothing
+    Consent.status          active counts; inactive ends; entered-in-error voids; rejected denies; others: nothing
     Consent.scope           adr, research, patient-privacy, treatment
     Consent.dateTime        when the patient said it
     Consent.policyRule      OPTOUT beside a permit contradicts it
@@ -30,7 +30,9 @@ PURPOSE_SYSTEMS = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "urn:li
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
 KNOWN_ACTIONS = frozenset({"collect", "access", "use", "disclose", "correct"})
 RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the disclosure may be made
-KNOWN_ROLES = frozenset({"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"})
+KNOWN_ROLES = frozenset(
+    {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
+)
 STATUSES = {
     "active": None,  # the provision says what it means
     "inactive": Says.ENDS,
@@ -123,7 +125,9 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         key = idempotency_key(source, around.envelope, patient, around.native, "", what)
     else:
         native = f"Consent/{resource.id}" if resource.id else ""
-        key = idempotency_key(source, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what)
+        key = idempotency_key(
+            source, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what
+        )
     return Consent(
         key, patient, "Consent", what, name, _version(meta, around), says, *said, start, end,
         *(data or Window(BEGINNING, FOREVER)), scope, named, actions, recipients,
@@ -192,7 +196,7 @@ def _codes(concept: Concept | None) -> set[str | None]:
 
 
 def _window(period: Period | None, around: Around) -> Window | None:
-    """A period with whole-day borders where dates are given (a permit holds all of its last day); None if unreadable."""
+    """A period with whole-day borders where dates are given (a permit holds all its last day); None if unreadable."""
     start, end = BEGINNING, FOREVER
     if period is not None and period.start is not None:
         if (first := from_fhir(period.start, around.reading.zone)) is None:

@@ -69,7 +69,11 @@ def read(body: bytes, reading: Reading, source: str = "", native: str = "", enve
     if source:
         origin, kept, version = (source, envelope), native, ""
     else:
-        origin, kept, version = (f"{reading.source}|{header.value(3)}|{header.value(4)}", kind), header.value(10), header.value(7)
+        origin, kept, version = (
+            (f"{reading.source}|{header.value(3)}|{header.value(4)}", kind),
+            header.value(10),
+            header.value(7),
+        )
     if meaning is None:
         return _merge(message, kind, _time(header, recorded, reading), sender, origin, kept, version, reading)
     person = message.first("PID")
@@ -79,7 +83,7 @@ def read(body: bytes, reading: Reading, source: str = "", native: str = "", enve
     visited = message.first("PV1")
     visit = _visit(message, visited, kind)
     found = _time(header, recorded, reading)
-    time, span = found if found else (None, 0)
+    time, span = found or (None, 0)
     if meaning.cancels:
         service_class = npi = ""
     else:
@@ -88,9 +92,7 @@ def read(body: bytes, reading: Reading, source: str = "", native: str = "", enve
         npi = _provider(visited) if visited else ""
     what = digest(patient, meaning.kind, visit, time, span, service_class, npi, meaning.cancels)[:16]
     key = idempotency_key(*origin, patient, kept, version, what)
-    return [
-        Milestone(key, patient, kind, what, meaning.kind, visit, time, span, service_class, npi, meaning.cancels)
-    ]
+    return [Milestone(key, patient, kind, what, meaning.kind, visit, time, span, service_class, npi, meaning.cancels)]
 
 
 def _merge(

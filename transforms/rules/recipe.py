@@ -6,60 +6,62 @@ Rule source: 45 CFR 164.514(b)(2) and (e); DESIGN section 3, De-identification.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import tzinfo
-from functools import lru_cache
-from typing import NamedTuple
+from datetime import UTC, tzinfo
 
+import msgspec
+
+from schemas.crossing import Deidentified
 from schemas.event import Milestone
-from schemas.instant import day_of
+from schemas.instant import DAY, day_of
 from schemas.outcome import Reason
 from schemas.policy import INBOUND, Route
 from schemas.recipe import Action, Row
 
+REMEMBERED = 100_000  # distinct results kept for each recipe
 
-class Made(NamedTuple):
-    """What a recipe makes of an event: outbound field → text, and the fates of the inbound fields."""
-
-    values: Mapping[str, str]
-    fates: str
+Recipe = Callable[[Milestone, Reason], Deidentified]
 
 
-def compiled(route: Route, calendar: tzinfo) -> Callable[[Milestone, Reason], Made]:
+def compiled(route: Route, calendar: tzinfo) -> Recipe:
     """The recipe of a route as one function. `calendar` is the zone in which a day is meant.
 
-    The result depends on few distinct inbound values (a day, a kind, a class, a clinician), so it is remembered.
+    A result depends on few distinct values (a day, a kind, a class, a clinician), so it is remembered.
     """
     rows = [row for row in route.recipe if row.action not in (Action.DROP, Action.TOKEN)]
-    reads = {row.field for row in rows}
+    read = {row.field for row in rows}
+    by_class, by_npi, by_consent = "service_class" in read, "npi" in read, "consent" in read
+    known: dict[object, Deidentified] = {}
 
-    @lru_cache(maxsize=65536)
-    def made(kind: str, day: str, service_class: str, npi: str, consent: str) -> Made:
-        inbound = {"kind": kind, "time": day, "service_class": service_class, "npi": npi, "consent": consent}
-        values, fates = {}, []
-        for row in rows:
-            value = _ACTIONS[row.action](row, inbound[row.field])
-            if value:
-                values[row.to] = value
-            fates.append(f"{row.field}:{row.action if value else 'absent'}>{row.to}")
-        return Made(values, " ".join(fates + rest))
+    def recipe(event: Milestone, reason: Reason) -> Deidentified:
+        time = event.time or 0
+        day = time // DAY if calendar is UTC else day_of(time, calendar)
+        service_class = event.service_class if by_class else ""
+        npi = event.npi if by_npi else ""
+        consent = reason.value if by_consent and reason is Reason.PERMITTED else ""
+        look = (event.kind, day, service_class, npi, consent)
+        found = known.get(look)
+        if found is None:
+            inbound = {"kind": event.kind, "time": day_of(time, calendar), "service_class": service_class, "npi": npi}
+            found = _apply(rows, {**inbound, "consent": consent}, route.recipe)
+            if len(known) < REMEMBERED:
+                known[look] = found
+        return found
 
-    rest = [f"{row.field}:token>{row.to}" for row in route.recipe if row.action is Action.TOKEN]
-    passed = {row.field for row in route.recipe if row.action is not Action.DROP}
-    rest += [f"{field}:drop" for field in INBOUND if field not in passed]
-    reads_time, reads_class, reads_npi, reads_consent = (
-        name in reads for name in ("time", "service_class", "npi", "consent")
-    )
+    return recipe
 
-    def apply(event: Milestone, reason: Reason) -> Made:
-        return made(
-            event.kind,
-            day_of(event.time, calendar) if reads_time and event.time is not None else "",
-            event.service_class if reads_class else "",
-            event.npi if reads_npi else "",
-            reason.value if reads_consent and reason is Reason.PERMITTED else "",
-        )
 
-    return apply
+def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...]) -> Deidentified:
+    values, fates = {}, []
+    for row in rows:
+        value = _ACTIONS[row.action](row, inbound[row.field])
+        if value:
+            values[row.to] = value
+        fates.append(f"{row.field}:{row.action if value else 'absent'}>{row.to}")
+    fates += [f"{row.field}:token>{row.to}" for row in whole if row.action is Action.TOKEN]
+    passed = {row.field for row in whole if row.action is not Action.DROP}
+    fates += [f"{field}:drop" for field in INBOUND if field not in passed]
+    data = msgspec.json.encode({name: value for name, value in values.items() if name != "time"})
+    return Deidentified(values, " ".join(fates), msgspec.Raw(data))
 
 
 # Each action on text that is already as coarse as a day. KEEP is for what identifies no patient (the level sees to it).

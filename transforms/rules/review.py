@@ -7,7 +7,7 @@ import msgspec
 
 from schemas.event import Milestone
 from schemas.instant import DAY, text_of
-from schemas.keyset import Keyset, KeyPurpose
+from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy
 from schemas.seal import REVIEW_INFO, seal
@@ -49,8 +49,6 @@ class ReviewItems:
                 sealed[event.key] = seal(msgspec.msgpack.encode(event), self._public, REVIEW_INFO)
             age = None if event.time is None else (self._horizon - event.time) // DAY
             name = opaque(keyed(self._key, f"{outcome.route}\x1f{outcome.copy}\x1f".encode() + event.what))
-            items.append(
-                Item(name, outcome.route, outcome.reason, self._deadline, event.kind, age, sealed[event.key])
-            )
+            items.append(Item(name, outcome.route, outcome.reason, self._deadline, event.kind, age, sealed[event.key]))
         items.sort(key=lambda item: item.id)
         return b"".join([self._encoder.encode(item) + b"\n" for item in items])

@@ -63,10 +63,10 @@ def advance(
     settled: list[Pair] = []
     for pair in pairs:
         milestone, rule = received.milestones[pair.what], known.rule(pair.what, pair.route)
-        if rule is None:  # the policy no longer has this route: nothing to decide, and nothing stays out
-            verdict, reason, facts = Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
-        else:
+        if rule is not None:
             verdict, reason, facts = known.verdict(milestone, rule)
+        else:  # the policy no longer has this route: nothing to decide, and nothing stays out
+            verdict, reason, facts = Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
         if not pair.open and not (pair.shown and verdict is not Verdict.RELEASED):
             settled.append(pair)
             continue
@@ -97,7 +97,7 @@ class _Received:
         self.late: set[bytes] = set()
         self.routed = self.paired = 0
         self.milestones: dict[bytes, Milestone] = {}  # the least copy of each milestone
-        self._seen: dict[bytes, AnyFact | set[bytes]] = {}  # key → its one content, or all of its contents
+        self._seen: dict[bytes, set[bytes]] = {}  # key → its contents
         self._repeats: dict[bytes, int] = {}
         self.conflicts: set[bytes] = set()  # keys with more than one content
         for copy in self.copies:
@@ -270,12 +270,8 @@ def _settle(
         ordinal += 1
         outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, 0, ordinal))
     time = milestone.time
-    waits = (
-        verdict is Verdict.HELD
-        or released
-        and rule is not None
-        and time is not None
-        and known.horizon < time + rule.scope.wait
+    waits = verdict is Verdict.HELD or (
+        released and rule is not None and time is not None and known.horizon < time + rule.scope.wait
     )
     return Pair(pair.what, pair.route, settled, released, pair.open and waits, ordinal)
 
@@ -305,9 +301,7 @@ def _retract(
             )
 
 
-def _keep(
-    received: _Received, pairs: list[Pair], horizon: int, rules: Rules, known: _Known
-) -> tuple[Timeline, int]:
+def _keep(received: _Received, pairs: list[Pair], horizon: int, rules: Rules, known: _Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
     bound = {p.what for p in pairs if p.open or p.shown}
     live = {c.what for c in received.copies if c.time is None or c.time + rules.time_to_live >= horizon}

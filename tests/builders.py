@@ -1,0 +1,117 @@
+"""Builders of facts, scopes and rules for tests: spell only the field that matters.
+
+Times are hours on a test clock: `at(5)` is five hours after its zero. The wait of the test routes is four hours.
+"""
+
+from collections.abc import Mapping
+
+from schemas.event import Consent, Identity, Kind, Milestone, Says, digest
+from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
+from transforms.rules.consent import Scope
+from transforms.rules.timeline import RouteRule, Rules
+
+PATIENT = "urn:id:MRN\x1f1"
+CRM = "Organization/crm"
+WAIT, TIME_TO_LIVE = 4, 10  # hours
+ZERO = 20_000 * DAY
+
+
+def at(hours: float) -> int:
+    """That many hours on the test clock, in microseconds since 1970."""
+    return ZERO + round(hours * HOUR)
+
+
+def a_milestone(
+    time: int | None = at(5),
+    *,
+    key: object = None,
+    visit: str = "v1",
+    kind: Kind = Kind.ADMITTED,
+    cancels: tuple[Kind, ...] = (),
+    service_class: str = "inpatient",
+    span: int = 0,
+    published: int | None = None,
+    what: bytes | None = None,
+) -> Milestone:
+    """An admission. Two of equal values are one milestone; each content has a message of its own unless `key` says so."""
+    content = digest(PATIENT, kind, visit, time, span, service_class, "", cancels)[:16] if what is None else what
+    name = digest("message", content if key is None else str(key))
+    return Milestone(name, PATIENT, "ADT", content, kind, visit, time, span, service_class, "", cancels, published)
+
+
+def a_cancellation(time: int | None = at(5), **fields: object) -> Milestone:
+    """An A11: it takes back the admission and the registration of its visit, up to its time."""
+    return a_milestone(time, cancels=(Kind.ADMITTED, Kind.REGISTERED), **fields)  # type: ignore[arg-type]
+
+
+def a_consent(
+    says: Says = Says.PERMIT,
+    *,
+    of: object = "form",
+    version: int | tuple[int, int, str] = 1,
+    key: object = None,
+    given: int = at(0),
+    said: int | None = None,
+    start: int = BEGINNING,
+    end: int = FOREVER,
+    data_start: int = BEGINNING,
+    data_end: int = FOREVER,
+    scope: str = "patient-privacy",
+    purposes: tuple[str, ...] | None = None,
+    actions: tuple[str, ...] | None = None,
+    recipients: tuple[str, ...] | None = None,
+) -> Consent:
+    """A permit for PATSUPPORT that lets the CRM have everything for ever; a denial or ending of all unless it says more."""
+    permit = says is Says.PERMIT
+    purposes = (("PATSUPPORT",) if permit else ()) if purposes is None else purposes
+    actions = (("disclose",) if permit else ()) if actions is None else actions
+    recipients = ((CRM,) if permit else ()) if recipients is None else recipients
+    said = given if said is None else said
+    ordered = (version, 0, "") if isinstance(version, int) else version
+    what = digest(says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients)[:16]
+    name = digest("consent", str(of), *ordered) if key is None else digest("consent message", str(key))
+    return Consent(
+        name, PATIENT, "Consent", what, f"ehr|Consent/{of}", ordered, says, given, said, start, end,
+        data_start, data_end, scope, purposes, actions, recipients,
+    )  # fmt: skip
+
+
+def a_change(time: int = at(6), *, key: object = "merge", counted: bool = True) -> Identity:
+    """The patient's identity was merged."""
+    return Identity(digest("change", str(key)), PATIENT, "ADT", time, counted)
+
+
+def a_scope(
+    purpose: str = "PATSUPPORT",
+    *,
+    broader: tuple[str, ...] = (),
+    recipients: tuple[str, ...] = (CRM, "urn:limen:organization|crm"),
+    wait: int = WAIT * HOUR,
+    needs_permit: bool = True,
+) -> Scope:
+    """What a CRM route asks of consent."""
+    named = frozenset(recipients)
+    return Scope(purpose, frozenset({purpose, *broader}), named, frozenset({"patient-privacy"}), wait, needs_permit)
+
+
+def a_route(
+    name: str = "state",
+    *,
+    scope: Scope | None = None,
+    by_patient: bool = True,
+    enabled: bool = True,
+    shadow: bool = False,
+) -> RouteRule:
+    """A route with one record per patient."""
+    return RouteRule(name, a_scope() if scope is None else scope, by_patient, enabled, shadow)
+
+
+def the_rules(
+    *routes: RouteRule,
+    keeps: bool = False,
+    time_to_live: int = TIME_TO_LIVE * HOUR,
+    kinds: Mapping[Kind, tuple[RouteRule, ...]] | None = None,
+) -> Rules:
+    """Every kind is taken by all of these routes, by one state route if none is given."""
+    taken = routes or (a_route(),)
+    return Rules(dict.fromkeys(Kind, taken) if kinds is None else kinds, time_to_live, keeps)
