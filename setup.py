@@ -1,4 +1,4 @@
-"""The package `limen`. Settings of the tools are in pyproject.toml, the exact versions we test with in requirements.txt."""
+"""The package `limen`. The exact versions we test with are in requirements.txt, settings of tools in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
@@ -24,14 +24,17 @@ setup(
     extras_require={
         "postgres": ["psycopg[binary]"],
         "dev": [
+            "duckdb",  # runs the queries that the documentation shows
             "hl7",  # an independent HL7 v2 reader, the oracle of our tests
             "hypothesis",
             "import-linter",
+            "jsonschema",  # checks what a run writes against the published contracts
             "mypy",
             "pytest",
             "ruff",
             "setuptools",
             "types-PyYAML",
+            "wheel",
         ],
     },
     entry_points={"console_scripts": ["limen = pipelines.cli:main"]},

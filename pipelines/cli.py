@@ -5,14 +5,19 @@ Exit codes: 0 done (rejected messages are data) · 2 bad usage or configuration,
 """
 
 import json
+import logging
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from schemas.errors import ConfigurationError, LawBroken, LimenError
+
+if TYPE_CHECKING:
+    from pipelines.export import Loader
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,8 +27,12 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
+export_app = typer.Typer(no_args_is_help=True, help="A run's payloads as files that a CRM loads today.")
+feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(feed_app, name="feed")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(export_app, name="export")
 
 State = Annotated[
     Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
@@ -106,6 +115,107 @@ def score(
         raise typer.Exit(3)
 
 
+@export_app.command("vault-loader")
+def export_vault_loader(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
+    ] = None,
+) -> None:
+    """Write CSV files for Veeva Vault Loader: upserts by external id, at most 500 rows a file.
+
+    Example: limen export vault-loader out --output vault
+    """
+    from pipelines.export import VAULT_LOADER
+
+    _export(folder, output, VAULT_LOADER, policy)
+
+
+@export_app.command("salesforce")
+def export_salesforce(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
+    output: Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
+    ] = None,
+) -> None:
+    """Write CSV files for Salesforce Bulk API 2.0: upserts by external id, at most 10,000 rows a file.
+
+    Example: limen export salesforce out --output salesforce
+    """
+    from pipelines.export import SALESFORCE
+
+    _export(folder, output, SALESFORCE, policy)
+
+
+def _export(folder: Path, output: Path, loader: "Loader", policy: Path | None) -> None:
+    from pipelines import policy as policies
+    from pipelines.export import export
+
+    done = export(folder, output, loader, policies.load(policy or policies.default()))
+    if done.files:
+        print(f"{done.files:,} files, {done.rows:,} rows, {done.objects:,} objects in {output}; load.json names them")
+    else:
+        print("the run released no payload: nothing to load, nothing written")
+
+
+@app.command()
+def contracts(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of published contracts.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
+    ] = None,
+) -> None:
+    """Publish the contract of each payload route as JSON Schema. One that is published is never changed.
+
+    Example: limen contracts docs/contracts
+    """
+    from pipelines import policy as policies
+    from pipelines.export import publish_contracts
+
+    new = publish_contracts(folder, policies.load(policy or policies.default()))
+    print(f"published in {folder}: {', '.join(new) or 'nothing new'}")
+
+
+@feed_app.command("check")
+def feed_check(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or globs.")],
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", metavar="FILE", help="A recorded profile: report what has changed.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="FILE", help="Write the profile of this feed, for later checks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a feed holds, without deciding anything: counts, coverage, drift. No patient's data is printed.
+
+    Example: limen feed check feeds/ --record general.json
+    """
+    from pipelines import feed_check as feeds
+    from pipelines import feed_report
+    from pipelines import policy as policies
+
+    known = policies.load(policy or policies.default())
+    before = None if profile is None else feeds.recorded(profile)
+    if record is not None:
+        feeds.recordable(record)
+    feed = feeds.check(paths, known, before)
+    if record is not None:
+        feeds.record(feed.profile, record)
+    if as_json:
+        print(json.dumps(feed.as_json()))
+        return
+    console = Console(highlight=False)
+    feed_report.shown(feed, console)
+    if record is not None:
+        console.print(f"profile written to {record}", markup=False, soft_wrap=True)
+
+
 @keys_app.command("new")
 def keys_new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New state folder.")],
@@ -143,6 +253,8 @@ def quarantine_open(
 def main() -> None:
     """The entry point: every error of ours is one line on stderr and an exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
+    # Beam warns on import that a Google client, which nothing here uses, is not installed.
+    logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
     try:
         app()
     except ConfigurationError as error:
@@ -153,6 +265,11 @@ def main() -> None:
         sys.exit(3)
     except LimenError as error:
         console.print(f"limen: {error}", markup=False)
+        sys.exit(1)
+    except Exception as defect:  # ours; its text may quote a value, so only its kind and its place are shown
+        place = traceback.extract_tb(defect.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        console.print(f"limen: defect {type(defect).__name__} at {where}: nothing was published; report it", markup=False)
         sys.exit(1)
 
 

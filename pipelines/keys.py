@@ -79,13 +79,26 @@ def load_or_create(folder: Path) -> tuple[Keyset, bool]:
             keyset = _read_keyset(folder)
             if keyset is not None:
                 return keyset, False
-            if any(name.removesuffix(".part") not in _OURS for name in os.listdir(folder)):
-                raise ConfigurationError(
-                    "--state", "the folder holds files but no keyset.json", "restore keyset.json or name a new folder"
-                )
+            _refuse_strangers(folder)
             return _create(folder), True
     except OSError:
         raise _no_folder() from None
+
+
+def usable(folder: Path) -> None:
+    """Check, without writing anything, that `load_or_create` will do. Raises ConfigurationError."""
+    try:
+        if _read_keyset(folder) is None and folder.is_dir():
+            _refuse_strangers(folder)
+    except OSError:
+        raise _no_folder() from None
+
+
+def _refuse_strangers(folder: Path) -> None:
+    if any(name.removesuffix(".part") not in _OURS for name in os.listdir(folder)):
+        raise ConfigurationError(
+            "--state", "the folder holds files but no keyset.json", "restore keyset.json or name a new folder"
+        )
 
 
 def private_key(path: Path) -> bytes:

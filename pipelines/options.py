@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import create_runner
 
+from pipelines import keys
 from pipelines import policy as policies
 from pipelines.sources import Input, find
 from schemas.errors import ConfigurationError
@@ -41,14 +43,15 @@ def request(
         raise ConfigurationError("--policy", f"{known.name} is not valid on that day", "name a policy valid at --as-of")
     for option, folder in (("--output", output), ("--state", state)):
         _writable(option, folder)
+    keys.usable(state)
     return Request(find([*paths, *extra]), output, state, known, horizon, as_of is not None, beam)
 
 
 def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
     """Beam's own options, and what is left: further input paths. An option that nobody knows is an error."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)  # type: ignore[arg-type]  # noqa: SLF001  Beam's own way to list what it knows
+    for group in PipelineOptions.__subclasses__():
+        group._add_argparse_args(parser)  # type: ignore[arg-type]  # noqa: SLF001  Beam's own way to list what it knows
     try:
         _, left = parser.parse_known_args(flags)
     except (argparse.ArgumentError, SystemExit):
@@ -59,7 +62,13 @@ def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
     used = [flag for flag in flags if flag not in left]
     # FnApiRunner by name: DirectRunner would try another engine first. Session pickling would ship this module's state.
     runner = [] if any(flag.startswith("--runner") for flag in used) else ["--runner=FnApiRunner"]
-    return PipelineOptions([*runner, *used, "--no_save_main_session"]), left
+    options = PipelineOptions([*runner, *used, "--no_save_main_session"])
+    name = options.view_as(StandardOptions).runner
+    try:
+        create_runner(name)
+    except (ValueError, ImportError, AttributeError):
+        raise ConfigurationError("--runner", f"{name} cannot be loaded", "name a runner that is installed") from None
+    return options, left
 
 
 def _horizon(as_of: str | None) -> int:

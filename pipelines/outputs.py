@@ -24,7 +24,9 @@ from schemas.keyset import Keyset
 from schemas.manifest import Manifest, Published, Signed
 
 STAGED = ".staged"
+_SUMMARY = f"{STAGED}-summary"
 _LOCK = ".lock"
+_BEFORE = (STAGED, _SUMMARY, _LOCK, "summary.json")  # what a run that stopped before its commit may leave
 _ORDER = ("audit", "quarantine", "review", "aggregates", "crm")  # audit is in place before anything leaves
 _CHOICES = "repeat that run with its --as-of and inputs, or name a new folder"
 
@@ -45,16 +47,8 @@ class Outputs:
         Raises ConfigurationError if the folder holds another run or something else, LawBroken if what the manifest
         names is not there as it was published.
         """
-        others = sorted(p.stem for p in (self.folder / "manifest").glob("*.json") if p.stem != self.run)
-        if others:
-            as_of = others[0].split("-")[0]
-            raise ConfigurationError(
-                "--output", f"the folder holds another run, of --as-of {_readable(as_of)}", _CHOICES
-            )
+        _refuse_others(self.folder, self.run)
         if not self._manifest.exists():
-            strange = [p.name for p in self.folder.iterdir() if p.name not in (STAGED, _LOCK, "summary.json")]
-            if strange:
-                raise ConfigurationError("--output", "the folder is not empty and holds no run", "name a new folder")
             shutil.rmtree(self.folder / STAGED, ignore_errors=True)  # a run that stopped before its commit
             self.staging.mkdir(parents=True)
             return None
@@ -104,14 +98,16 @@ class Outputs:
 
     def summarise(self, summary: dict[str, Any]) -> None:
         """Replace summary.json, the one file that every run writes."""
-        staged = self.folder / f"{STAGED}-summary"
+        staged = self.folder / _SUMMARY
         staged.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
         os.replace(staged, self.folder / "summary.json")
 
 
 @contextmanager
 def held(folder: Path, run: str) -> Iterator[Outputs]:
-    """The output folder, made if it is not there and locked against a second process."""
+    """The output folder, made if it is not there and locked against a second process; refused, and nothing written, if
+    it belongs to another run or to something else."""
+    _refuse_others(folder, run)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -128,6 +124,21 @@ def held(folder: Path, run: str) -> Iterator[Outputs]:
         ) from None
     finally:
         os.close(lock)
+
+
+def _refuse_others(folder: Path, run: str) -> None:
+    """Raises ConfigurationError if the folder holds another run, or files that no run left there."""
+    runs = sorted(path.stem for path in (folder / "manifest").glob("*.json"))
+    if others := [one for one in runs if one != run]:
+        as_of = _readable(others[0].split("-")[0])
+        raise ConfigurationError("--output", f"the folder holds another run, of --as-of {as_of}", _CHOICES)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    if not runs and any(name not in _BEFORE and not (name == "manifest" and _empty(folder / name)) for name in names):
+        raise ConfigurationError("--output", "the folder is not empty and holds no run", "name a new folder")
+
+
+def _empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _digest(path: Path) -> str:

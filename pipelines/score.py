@@ -11,9 +11,8 @@ from typing import NamedTuple
 from pipelines import policy as policies
 from pipelines.vault import VaultRef
 from schemas.errors import ConfigurationError
-from schemas.opaque import opaque
 from transforms.rules.identity import patient_key
-from transforms.rules.records import scope_of, visit_record
+from transforms.rules.records import Names, scope_of
 
 
 class Route(NamedTuple):
@@ -51,8 +50,9 @@ def score(folder: Path, truth: Path, state: Path) -> Score:
         scope = scope_of(route.destination.name, route.purpose)
         expected: set[tuple[str, str, str]] = set()
         for one in (entry for entry in said["released"] if entry["route"] == route.route):
-            key = vault.find(scope, patient_key(one["system"], one["value"])) or b""
-            record = opaque(key) if route.record == "state" else visit_record(key, one["visit"], one["kind"])
+            key = vault.find(scope, patient_key(one["system"], one["value"]))
+            its = Names(key or b"")
+            record = its.patient_record if route.record == "state" else its.visit_record(one["visit"], one["kind"])
             expected.add((record if key else f"none {len(expected)}", one["kind"], one["day"]))
         found = set()
         for file in (folder / "crm" / route.route).glob("*.jsonl"):

@@ -8,12 +8,14 @@ in its revision, what was done to each field, and how identifying the result is.
 second run writes the same records.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.opaque import opaque
 from schemas.outcome import Reason
 
 VERSION = 1
@@ -79,10 +81,10 @@ class Places(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The columns that differ from record to record, as lists of one length. `place` is an index into `Places`;
-    `level` of what was not released is ""."""
+    """The columns that differ from record to record, as lists of one length. `event` is 16 bytes, `place` an index into
+    `Places`."""
 
-    event: Sequence[str]
+    event: Sequence[bytes]
     type: Sequence[str]
     verdict: Sequence[str]
     reason: Sequence[str]
@@ -100,7 +102,7 @@ def table(columns: Columns, places: Places, horizon: int, policy: str, policy_di
     """Records as a table of `SCHEMA`, sorted by record id."""
     rows = len(columns.event)
     place = pa.array(columns.place, pa.int32())
-    verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), pa.array(columns.event, pa.string())
+    verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), _opaque(columns.event)
     ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
     rules = pa.array([RULES.get(Reason(word), READING) for word in reasons.dictionary.to_pylist()], pa.string())
     route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
@@ -139,7 +141,18 @@ def _identifiers(
 
 
 def _words(values: Sequence[str]) -> pa.DictionaryArray:
-    return pa.array(values, pa.string()).dictionary_encode()
+    words = sorted(set(values))
+    index = {word: place for place, word in enumerate(words)}
+    places = pa.array([index[value] for value in values], pa.int32())
+    return pa.DictionaryArray.from_arrays(places, pa.array([str(word) for word in words], pa.string()))
+
+
+def _opaque(names: Sequence[bytes]) -> pa.StringArray:
+    """`schemas.opaque.opaque` of equally long names, all at once."""
+    width = 2 * len(names[0]) if names else 0
+    offsets = array("i", range(0, width * len(names) + 1, width or 1))
+    text = opaque(b"".join(names)).encode("ascii")
+    return pa.StringArray.from_buffers(len(names), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def _same(word: str, rows: int) -> pa.DictionaryArray:

@@ -13,11 +13,13 @@ from schemas.outcome import Reason, Verdict
 
 class Deidentified(msgspec.Struct, frozen=True):
     """What a recipe made of an event: outbound field → text, what was done to each inbound field, and the values but
-    the time as JSON, ready for a payload. Shared by all events that look the same to the recipe."""
+    the time as JSON, ready for a payload; `cell` names all rows' values in order (JSON), "" where one became nothing.
+    Shared by all events that look the same to the recipe."""
 
     values: Mapping[str, str]
     fates: str
     data: msgspec.Raw
+    cell: str
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

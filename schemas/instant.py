@@ -66,9 +66,6 @@ def from_fhir(text: str | None, local: tzinfo = UTC) -> Instant | None:
     try:
         if len(text) == 10:
             return _whole_day(text, local)
-        if text[19] == ".":  # FHIR allows more digits than a datetime keeps
-            fraction = text[20:].rstrip("Z").partition("+")[0].partition("-")[0]
-            text = f"{text[:20]}{fraction[:6]:0<6}{text[20 + len(fraction):]}"
         return _instant(datetime.fromisoformat(text), 0)
     except ValueError:  # no such day, hour, minute or second
         return None
@@ -85,10 +82,11 @@ def from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
         return None
     clock, offset = found.groups()
     try:
-        where = _offset(offset) if offset else local
         if len(clock) == 8:
-            return _whole_day(clock, where)
-        moment = datetime.fromisoformat(f"{clock[:8]}T{clock[8:]}").replace(tzinfo=where)
+            return _whole_day(clock, _offset(offset) if offset else local)
+        moment = datetime.fromisoformat(f"{clock[:8]}T{clock[8:]}{offset or ''}")
+        if offset is None:  # said twice, when the clock is set back: the first of the two
+            moment = moment.replace(tzinfo=local)
         return _instant(moment, HOUR if len(clock) == 10 else MINUTE if len(clock) == 12 else 0)
     except ValueError:  # no such day, hour, minute or second
         return None
@@ -109,9 +107,9 @@ def _offset(text: str) -> tzinfo:
 def _whole_day(text: str, where: tzinfo) -> Instant | None:
     """From midnight to midnight of that place: 23 or 25 hours where the clock is changed."""
     midnight = datetime.fromisoformat(text).replace(tzinfo=where)
-    last = midnight.date() == date.max  # 9999-12-31, which many write for "without end", has no day after it
-    after = DAY if last else (midnight + timedelta(days=1) - _EPOCH) // _STEP - (midnight - _EPOCH) // _STEP
-    return _instant(midnight, after)
+    if midnight.date() == date.max:  # 9999-12-31, which many write for "without end", has no day after it
+        return _instant(midnight, DAY)
+    return _instant(midnight, (midnight + timedelta(days=1) - _EPOCH) // _STEP - (midnight - _EPOCH) // _STEP)
 
 
 @lru_cache(maxsize=65536)

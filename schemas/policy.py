@@ -119,6 +119,10 @@ class Route(Strict):
             raise ValueError("two rows of the recipe write the same outbound field")
         if self.delivers == "payloads" and not {"subject", "time"} <= set(outbound):
             raise ValueError("a payload needs a row for its subject and one for its time")
+        if any(row.to == "time" and row.action is not Action.TRUNCATE for row in self.recipe):
+            raise ValueError("the time of a payload is cut to its day")
+        if self.delivers == "aggregates" and "day" not in outbound:
+            raise ValueError("aggregates need a row for the day, which is counted when it is over")
         return self
 
 

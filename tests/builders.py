@@ -33,7 +33,7 @@ def a_milestone(
     published: int | None = None,
     what: bytes | None = None,
 ) -> Milestone:
-    """An admission. Two of equal values are one milestone; each content has a message of its own unless `key` says so."""
+    """An admission. Equal values are one milestone; each content has a message of its own unless `key` says so."""
     content = digest(PATIENT, kind, visit, time, span, service_class, "", cancels)[:16] if what is None else what
     name = digest("message", content if key is None else str(key))
     return Milestone(name, PATIENT, "ADT", content, kind, visit, time, span, service_class, "", cancels, published)
@@ -61,7 +61,7 @@ def a_consent(
     actions: tuple[str, ...] | None = None,
     recipients: tuple[str, ...] | None = None,
 ) -> Consent:
-    """A permit for PATSUPPORT that lets the CRM have everything for ever; a denial or ending of all unless it says more."""
+    """A permit of PATSUPPORT that lets the CRM have everything for ever; any other kind speaks of everything."""
     permit = says is Says.PERMIT
     purposes = (("PATSUPPORT",) if permit else ()) if purposes is None else purposes
     actions = (("disclose",) if permit else ()) if actions is None else actions

@@ -1,9 +1,11 @@
 """Files for whole-job tests: simulated hospitals, one-line messages of any kind, and readers of what a run wrote."""
 
 import json
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -24,9 +26,16 @@ _SPLIT = re.compile(rb"(?:^|(?<=[\r\n\x1c\x0b]))\x0b?(?=MSH[^0-9A-Za-z])")
 # --- running ------------------------------------------------------------------------------------------------------
 
 
-def decide(inputs: Iterable[Path], output: Path, state: Path, as_of: str = AS_OF, flags: Sequence[str] = ()) -> Done:
+def decide(
+    inputs: Iterable[Path],
+    output: Path,
+    state: Path,
+    as_of: str = AS_OF,
+    flags: Sequence[str] = (),
+    policy: Path | None = None,
+) -> Done:
     """One run in this process, through the same two functions as the command."""
-    return do(options.request([str(path) for path in inputs], output, state, None, as_of, list(flags)))
+    return do(options.request([str(path) for path in inputs], output, state, policy, as_of, list(flags)))
 
 
 class Said(NamedTuple):
@@ -48,6 +57,41 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         code = int(ended.code or 0)
     out, err = capsys.readouterr()
     return Said(code, out, err)
+
+
+# --- what anyone logs ---------------------------------------------------------------------------------------------
+
+
+class _Records(logging.Handler):
+    """Every log record as its full text, traceback included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s %(pathname)s %(threadName)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
+@contextmanager
+def debug_log() -> Iterator[list[str]]:
+    """Everything that anyone logs, from DEBUG on."""
+    handler, root = _Records(), logging.getLogger()
+    known = [root, *(one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger))]
+    before = [(one, one.level, one.disabled) for one in known]
+    for one in known:
+        one.setLevel(logging.NOTSET)
+        one.disabled = False
+    root.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    try:
+        yield handler.texts
+    finally:
+        root.removeHandler(handler)
+        for one, level, disabled in before:
+            one.setLevel(level)
+            one.disabled = disabled
 
 
 # --- reading what a run wrote -------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ class _Aggregate(beam.DoFn):
         name, shards = route
         patients: Counter[tuple[str, ...]] = Counter()
         for shard in shards:
-            for *cell, count in json.loads(shard):
-                patients[tuple(cell)] += count
+            for cell, count in json.loads(shard):
+                patients[tuple(json.loads(cell))] += count
         columns = [row.to for r in self._policy.routes if r.route == name for row in r.recipe if row.to]
         over = [cell for cell in patients if self._closed(dict(zip(columns, cell, strict=True))["day"])]
         shown = sorted(cell for cell in over if patients[cell] >= self._policy.limits.smallest_cell)

@@ -12,7 +12,7 @@ Rule source: 45 CFR 164.312(b) (audit controls), 164.528 (accounting of disclosu
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
@@ -28,6 +28,7 @@ from schemas.policy import Policy
 from schemas.stores import AuditLog, Opens
 from schemas.timeline import Outcome
 from transforms.batch import Crossings, Outcomes
+from transforms.defects import without_values
 from transforms.rules.digests import Mac
 from transforms.rules.payload import Desk
 from transforms.rules.review import ReviewItems
@@ -94,12 +95,18 @@ class _Audit(beam.DoFn):
     ]:
         if not batch.items:
             return
+        with without_values("audit"):
+            effects = list(self._recorded(batch))
+        yield from effects
+
+    def _recorded(self, batch: Crossings | Outcomes) -> Iterator[tuple[Name, bytes] | TaggedOutput]:
+        """Make a batch's records durable; then, and not before, its effects."""
         name = f"{self._run}-{batch.shard.hex()}"
         crossings = batch.items if isinstance(batch, Crossings) else []
         aside = batch.items if isinstance(batch, Outcomes) else []
         columns, lines = self._released(crossings) if crossings else (self._kept(aside), {})
         records = table(columns, self._places, self._horizon, self._policy.name, self._policy.digest)
-        self._log.append(f"{name}-{self._branch}", records)  # from here on it is durable
+        self._log.append(f"{name}-{self._branch}", records)
 
         for route, payloads in lines.items():
             yield f"crm/{route}/{name}.jsonl", b"".join(payloads)
@@ -156,21 +163,18 @@ class _Audit(beam.DoFn):
             nothing,
             nothing,
             nothing,
-            self._references([tuple([fact.what for fact in one.facts]) for one in outcomes]),
+            self._references([tuple([fact.what for fact in one.facts]) if one.facts else () for one in outcomes]),
             [one.ordinal for one in outcomes],
             [one.copy for one in outcomes],
         )
 
-    def _names(self, keys: list[bytes]) -> list[str]:
-        """The event references of messages; the routes of one event stand side by side and share one."""
-        names, last, name = [], None, ""
-        for key in keys:
-            if key is not last:
-                last, name = key, opaque(self._events.name(key))
-            names.append(name)
-        return names
+    def _names(self, keys: Sequence[bytes]) -> list[bytes]:
+        """The event references of messages; the routes of one event share one."""
+        name = self._events.name
+        names = {key: name(key) for key in set(keys)}
+        return [names[key] for key in keys]
 
-    def _references(self, consents: list[tuple[bytes, ...]]) -> list[list[str]]:
+    def _references(self, consents: Sequence[tuple[bytes, ...]]) -> list[list[str]]:
         """The references of consent versions."""
         known: dict[tuple[bytes, ...], list[str]] = {(): []}
         for one in set(consents):
@@ -180,8 +184,8 @@ class _Audit(beam.DoFn):
 
 def _cells(crossings: list[Crossing]) -> dict[str, bytes]:
     """A shard's contributions: for each aggregate route, how many patients reached which cell (JSON)."""
-    counts: dict[str, Counter[tuple[str, ...]]] = {}
-    for one in crossings:
-        if one.first:
-            counts.setdefault(one.entry.route, Counter())[tuple(one.made.values.values())] += 1
-    return {route: json.dumps(sorted([*cell, n] for cell, n in cells.items())).encode() for route, cells in counts.items()}
+    reached = Counter([(one.entry.route, one.made.cell) for one in crossings if one.first])
+    routes: dict[str, list[tuple[str, int]]] = {}
+    for (route, cell), patients in sorted(reached.items()):
+        routes.setdefault(route, []).append((cell, patients))
+    return {route: json.dumps(cells).encode() for route, cells in routes.items()}

@@ -50,7 +50,7 @@ class Crossings(Batch):
     items: list[Crossing]
 
 
-class _UnweighedImpl(CoderImpl):  # type: ignore[misc]  apache_beam is untyped
+class _UnweighedImpl(CoderImpl):
     def encode(self, value: object) -> bytes:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
@@ -67,7 +67,7 @@ class _UnweighedImpl(CoderImpl):  # type: ignore[misc]  apache_beam is untyped
         return 0
 
 
-class Unweighed(FastCoder):  # type: ignore[misc]
+class Unweighed(FastCoder):
     """Pickles if it must, and never to measure."""
 
     def _create_impl(self) -> CoderImpl:

@@ -7,7 +7,7 @@ What cannot be read is sealed here, to a key that the job does not hold, and tra
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -91,18 +91,18 @@ class _Decode(beam.DoFn):
         counts = {"received": received, "types": types, "newest": newest}
         yield TaggedOutput("counts", (f"decode-{block.part}-{block.form}-{position}", json.dumps(counts).encode()))
 
-    def _facts(self, counted: Counted, block: Block, message: Message) -> Iterator[AnyFact]:
+    def _facts(self, counted: Counted, block: Block, message: Message) -> list[AnyFact]:
         """The facts of one message; one that is made already gets its key from the bytes that it had."""
         if counted.reason is None:
-            for fact in counted.facts:
-                if isinstance(fact, Made) and not fact.key:
-                    yield Made(keyed(self._names, counted.body), "", fact.type, fact.verdict, fact.reason)
-                else:
-                    yield fact
-            return
+            return [
+                Made(keyed(self._names, counted.body), "", fact.type, fact.verdict, fact.reason)
+                if isinstance(fact, Made)
+                else fact
+                for fact in counted.facts
+            ]
         plain = Quarantined(block.file, message.position, counted.reason, counted.body).encode()
         name = keyed(self._names, counted.body)
-        yield Made(name, "", "", Verdict.REJECTED, counted.reason, seal(plain, self._public, QUARANTINE_INFO))
+        return [Made(name, "", "", Verdict.REJECTED, counted.reason, seal(plain, self._public, QUARANTINE_INFO))]
 
 
 class _Reader:
@@ -113,12 +113,14 @@ class _Reader:
 
     def read(self, form: Format, message: Message) -> list[Counted]:
         body = message.body
-        if form in _UNREADABLE:
-            return [Counted(body, [], _UNREADABLE[form])]
         try:
+            if form is Format.NDJSON:
+                return self._envelopes.line(body)
             if form is Format.HL7:
                 return [Counted(body, hl7_events.read(body, self._reading), None)]
-            return self._envelopes.line(body) if form is Format.NDJSON else self._envelopes.document(body)
+            if form is Format.JSON:
+                return self._envelopes.document(body)
+            return [Counted(body, [], _UNREADABLE[form])]
         except MessageError as error:
             return [Counted(body, [], error.reason)]
         except Exception as defect:  # noqa: BLE001  ours: the message is sealed, and the alarm names no value

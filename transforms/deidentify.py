@@ -10,6 +10,7 @@ from schemas.instant import zone
 from schemas.policy import Policy
 from schemas.timeline import Outcome
 from transforms.batch import Drafts, Outcomes
+from transforms.defects import without_values
 from transforms.rules.recipe import compiled
 
 class Deidentify(beam.PTransform):
@@ -32,13 +33,15 @@ class _Deidentify(beam.DoFn):
         self._recipes = {route.route: compiled(route, calendar) for route in self._policy.routes}
 
     def process(self, batch: Outcomes) -> Iterable[Drafts]:
-        yield Drafts(batch.shard, [self._draft(outcome) for outcome in batch.items])
+        with without_values("deidentify"):
+            drafts = [self._draft(outcome) for outcome in batch.items]
+        yield Drafts(batch.shard, drafts)
 
     def _draft(self, outcome: Outcome) -> Draft:
-        event, reason = outcome.event, outcome.reason
+        event, reason, facts = outcome.event, outcome.reason, outcome.facts
         assert isinstance(event, Milestone)  # noqa: S101  only milestones are paired with routes
         entry = Entry(
             event.key, event.what, event.type, outcome.route, outcome.verdict, reason,
-            tuple([fact.what for fact in outcome.facts]), outcome.copy, outcome.ordinal, outcome.retracts,
+            tuple([fact.what for fact in facts]) if facts else (), outcome.copy, outcome.ordinal, outcome.retracts,
         )  # fmt: skip
         return Draft(entry, self._recipes[outcome.route](event, reason), event.patient, event.visit, event.kind)

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 import apache_beam as beam
 
 from schemas.crossing import Crossing, Draft
-from schemas.opaque import opaque
 from schemas.policy import Policy
 from schemas.stores import Opens, Vault
 from transforms.batch import Crossings, Drafts
-from transforms.rules.records import scope_of, subject, visit_record
+from transforms.defects import without_values
+from transforms.rules.records import Names, scope_of
 
 class Tokenize(beam.PTransform):
     """(shard, drafts) → (shard, crossings)."""
@@ -37,31 +37,36 @@ class _Tokenize(beam.DoFn):
         self._routes = {route.route: route for route in self._policy.routes}
 
     def process(self, batch: Drafts) -> Iterable[Crossings]:
+        with without_values("tokenize"):
+            crossings = self._crossings(batch.items)
+        yield Crossings(batch.shard, crossings)
+
+    def _crossings(self, drafts: list[Draft]) -> list[Crossing]:
         by_route: dict[str, list[Draft]] = {}
-        for draft in batch.items:
+        for draft in drafts:
             by_route.setdefault(draft.entry.route, []).append(draft)
         crossings: list[Crossing] = []
         for name, mine in by_route.items():
             crossings += self._payloads(name, mine) if self._routes[name].delivers == "payloads" else _cells(mine)
-        yield Crossings(batch.shard, crossings)
+        return crossings
 
     def _payloads(self, name: str, drafts: list[Draft]) -> Iterable[Crossing]:
         route = self._routes[name]
         patients = sorted({draft.patient for draft in drafts})
-        scope = scope_of(route.destination.name, route.purpose)
-        keys = dict(zip(patients, self._vault.records(scope, patients), strict=True))
-        subjects = {patient: subject(key) for patient, key in keys.items()}
+        keys = self._vault.records(scope_of(route.destination.name, route.purpose), patients)
+        names = {patient: Names(key) for patient, key in zip(patients, keys, strict=True)}
+        subjects = {patient: its.subject for patient, its in names.items()}
         by_patient = route.record == "state"
         for draft in drafts:
-            key = keys[draft.patient]
-            record = opaque(key) if by_patient else visit_record(key, draft.visit, draft.kind)
+            its = names[draft.patient]
+            record = its.patient_record if by_patient else its.visit_record(draft.visit, draft.kind)
             yield Crossing(draft.entry, draft.made, subjects[draft.patient], record, False)
 
 
 def _cells(drafts: list[Draft]) -> Iterable[Crossing]:
     """Contributions to cells: a patient counts once in a cell, however often he reached it."""
-    seen: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, str]] = set()
     for draft in drafts:
-        place = (draft.patient, *draft.made.values.values())
+        place = (draft.patient, draft.made.cell)
         yield Crossing(draft.entry, draft.made, "", "", place not in seen)
         seen.add(place)

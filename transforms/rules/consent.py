@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.event import Consent, Says
-from schemas.instant import BEGINNING
+from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
 DISCLOSE = "disclose"
@@ -56,6 +56,7 @@ class Standing(NamedTuple):
 
     permits: tuple[Permit, ...]
     objected: bool  # a denial or an unclear consent is in hand, lifted or not
+    confirmed: int  # when the patient first gave a permit, whatever for, since the identity last changed
     otherwise: tuple[Verdict, Reason]
     facts: tuple[Consent, ...]  # what `otherwise` rests on
 
@@ -71,9 +72,10 @@ def denies(consent: Consent, scope: Scope) -> bool:
         return False
     if consent.actions and HARMLESS.issuperset(consent.actions):
         return False
-    # Only an actor in the recipient's role says to whom; any other role ("?…") leaves the criterion absent.
+    # Only an actor in the recipient's role says to whom; any other role ("?…") leaves the criterion absent. A name
+    # counts whatever stands before it: a role, or the base URL of an absolute reference.
     named = [one for one in consent.recipients if not one.startswith("?")]
-    return not named or any(one.lstrip("?") in scope.recipients for one in consent.recipients)
+    return not named or any(one.endswith(tuple(scope.recipients)) for one in consent.recipients)
 
 
 def said(consent: Consent) -> int:
@@ -85,11 +87,14 @@ def said(consent: Consent) -> int:
 
 
 def permits(consent: Consent, scope: Scope) -> bool:
-    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits."""
+    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits.
+
+    Aggregates have no recipient and need no permit: one that names their purpose can only lift a denial of them.
+    """
     return (
         consent.says is Says.PERMIT
         and scope.purpose in consent.purposes
-        and not scope.recipients.isdisjoint(consent.recipients)
+        and (not scope.needs_permit or not scope.recipients.isdisjoint(consent.recipients))
         and (not consent.actions or DISCLOSE in consent.actions)
         and (not consent.scope or consent.scope in scope.scopes)
     )
@@ -104,11 +109,21 @@ def contradicted(consent: Consent, consents: Sequence[Consent]) -> bool:
     )
 
 
+def newer(other: Consent, consent: Consent) -> bool:
+    """Is `other` a newer version of the same Consent? Versions of different sorts (a number, a time of update, a text)
+    cannot be compared: each counts as newer than the other, so that an ending is never overlooked."""
+    if other.consent != consent.consent or other.version == consent.version:
+        return False
+    (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
+    comparable = (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
+    return not comparable or other.version > consent.version
+
+
 def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
     """When a permit ends, its newer versions counted; None if one of them takes it back from the start."""
     end = consent.end
     for other in consents:
-        if other.consent != consent.consent or other.version <= consent.version:
+        if not newer(other, consent):
             continue
         if other.says in (Says.DENY, Says.VOID):
             return None
@@ -142,48 +157,63 @@ def standing(consents: Sequence[Consent], changed: int, scope: Scope, horizon: i
     refused = max((said(c) for c in denials), default=BEGINNING)
     confused = max((said(c) for c in unclear), default=BEGINNING)
     since = max(refused, confused, changed)
+    objected = bool(denials or unclear)
 
-    fit = []  # the permits that nothing said later, or not surely earlier, takes back
-    contradiction: list[Consent] = []
-    candidates = [c for c in consents if permits(c, scope)]
-    for one in candidates:
-        if contradicted(one, consents):
-            contradiction.append(one)
-        elif since < one.given <= horizon and (end := ended(one, consents)) is not None:
-            fit.append((one, end))
+    candidates = sorted((c for c in consents if permits(c, scope)), key=lambda c: (c.given, c.key, c.what))
+    contradiction = [c for c in candidates if contradicted(c, consents)]
+    clear = [  # the permits that were given by now and never taken back from the start
+        (one, end)
+        for one in candidates
+        if one.given <= horizon and one not in contradiction and (end := ended(one, consents)) is not None
+    ]
+    last = clear[-1][0].given if clear else BEGINNING
+    fit = [(one, end) for one, end in clear if since < one.given]  # given after all that speaks against them
     in_hand = tuple(
         Permit(one.given, max(one.start, one.data_start), min(end, one.data_end), renewed(end, fit), one)
         for one, end in fit
     )
-    objected = bool(denials or unclear)
+
+    confirmed = BEGINNING if changed == BEGINNING else _confirmed(consents, changed, horizon)
 
     def answer(verdict: Verdict, reason: Reason, facts: Sequence[Consent] = ()) -> Standing:
-        return Standing(in_hand, objected, (verdict, reason), tuple(facts))
+        return Standing(in_hand, objected, confirmed, (verdict, reason), tuple(facts))
 
-    last_consent = max((c.given for c in consents if c.says in (Says.PERMIT, Says.DENY)), default=BEGINNING)
-    if denials and not any(one.given > refused for one, _ in fit):
+    if denials and last <= refused:
         return answer(Verdict.SUPPRESSED, Reason.DENIED, denials)
-    if unclear and not fit:
+    if unclear and last <= confused:
         return answer(Verdict.REVIEW, Reason.CONSENT_UNCLEAR, unclear)
     if contradiction:
         return answer(Verdict.REVIEW, Reason.CONSENT_UNCLEAR, contradiction)
-    if changed != BEGINNING and last_consent <= changed:
+    if changed != BEGINNING and not fit and (confirmed == FOREVER or (scope.needs_permit and clear)):
         return answer(Verdict.REVIEW, Reason.IDENTITY_CHANGED)
-    if objected and fit:  # lifted, but only for what came after the permit
-        return answer(Verdict.SUPPRESSED, Reason.DENIED, denials or unclear)
+    if denials:  # lifted, but only for what came after the permit and lies under it
+        return answer(Verdict.SUPPRESSED, Reason.DENIED, denials)
+    if unclear:
+        return answer(Verdict.REVIEW, Reason.CONSENT_UNCLEAR, unclear)
     if not scope.needs_permit:
         return answer(Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)
-    if fit:
-        return answer(Verdict.SUPPRESSED, Reason.NOT_COVERED, [one for one, _ in fit])
+    if any(horizon < permit.until for permit in in_hand):
+        return answer(Verdict.SUPPRESSED, Reason.NOT_COVERED, [permit.fact for permit in in_hand])
     if candidates:
-        return answer(Verdict.SUPPRESSED, _why_ended(candidates[0], horizon), candidates)
+        return answer(Verdict.SUPPRESSED, _why_ended(candidates[-1], horizon), candidates)
     if any(c.says is Says.PERMIT for c in consents):
         return answer(Verdict.SUPPRESSED, Reason.OUT_OF_SCOPE, [c for c in consents if c.says is Says.PERMIT])
     return answer(Verdict.SUPPRESSED, Reason.NO_CONSENT)
 
 
-_SILENT = Standing((), False, (Verdict.SUPPRESSED, Reason.NO_CONSENT), ())
-_FREE = Standing((), False, (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED), ())
+def _confirmed(consents: Sequence[Consent], changed: int, horizon: int) -> int:
+    """When the patient first gave a permit after the identity changed. A denial never settles whose record this is."""
+    given = [
+        c.given
+        for c in consents
+        if c.says is Says.PERMIT and changed < c.given <= horizon
+        if not contradicted(c, consents) and ended(c, consents) is not None
+    ]
+    return min(given, default=FOREVER)
+
+
+_SILENT = Standing((), False, BEGINNING, (Verdict.SUPPRESSED, Reason.NO_CONSENT), ())
+_FREE = Standing((), False, BEGINNING, (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED), ())
 
 
 # --- 4. decide -----------------------------------------------------------------------------------------------------
@@ -207,9 +237,11 @@ def decide(
         if horizon < permit.until:
             return Verdict.RELEASED, Reason.PERMITTED, (permit.fact,)
         over = permit
-    if over is not None:
+    if over is not None and scope.needs_permit:
         return Verdict.SUPPRESSED, _why_ended(over.fact, horizon), (over.fact,)
     verdict, reason = known.otherwise
+    if verdict is Verdict.RELEASED and known.confirmed > time + scope.wait:
+        return Verdict.REVIEW, Reason.IDENTITY_CHANGED, ()
     return verdict, reason, known.facts
 
 

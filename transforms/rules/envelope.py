@@ -8,7 +8,7 @@ Sources: CloudEvents 1.0 (context attributes, JSON format); FHIR R4 Bundle; FHIR
 import base64
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,27 +16,30 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir, fhir_consent
-from transforms.rules.fhir import ABSENT, Around, FhirIdentifier, Meta, Part
+from transforms.rules.fhir import ABSENT, Around, Part
 from transforms.rules.identity import Reading, national_provider
-from transforms.rules.vocabulary import RESOURCE_TYPES
+from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES
 
-# The elements whose second occurrence would change what a message means. A JSON text that repeats one of them is read
-# again by a strict parser; a cheap count decides for all others.
-CRITICAL = tuple(f'"{name}"'.encode() for name in ("resourceType", "status", "subject", "data", "period", "id"))
 STATUS_ENTRIES = ("Parameters", "SubscriptionStatus", "Basic")  # the three shapes of a notification's first entry
+NESTED = 8  # how many Bundles may lie in one another
 
 
-class Head(Part, frozen=True, gc=False):
-    """What tells one kind of JSON object from another, and the context attributes of a CloudEvent."""
+class CloudEvent(Part, frozen=True, gc=False):
+    """The context attributes that are read, and the data in either of its two forms."""
 
-    resourceType: str | None = None
-    specversion: str | None = None
-    id: str | None = None
-    source: str | None = None
-    type: str | None = None
+    specversion: str
+    id: str
+    source: str
+    type: str
     datacontenttype: str | None = None
-    data: msgspec.Raw = ABSENT
+    data: object = None
     data_base64: str | None = None
+
+
+class Carried(Part, frozen=True, gc=False):
+    """The data of a CloudEvent as its bytes."""
+
+    data: msgspec.Raw
 
 
 class Entry(Part, frozen=True, gc=False):
@@ -46,19 +49,10 @@ class Entry(Part, frozen=True, gc=False):
 
 class Bundle(Part, frozen=True, gc=False):
     type: str | None = None
-    meta: Meta | None = None
     entry: list[Entry] | None = None
 
 
-class Named(Part, frozen=True, gc=False):
-    """The part of an entry that others may refer to."""
-
-    resourceType: str | None = None
-    id: str | None = None
-    identifier: list[FhirIdentifier] | None = None
-
-
-class Counted(NamedTuple):
+class Counted(Part, frozen=True, gc=False):
     """One message as read: its bytes (for the quarantine) and either its facts or why it is rejected."""
 
     body: bytes
@@ -66,11 +60,11 @@ class Counted(NamedTuple):
     reason: Reason | None
 
 
-Hl7 = Callable[[bytes, Reading, str, str, str], list[AnyFact]]
+Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]
 
-_head = msgspec.json.Decoder(Head)
+_any = msgspec.json.Decoder()
+_carried = msgspec.json.Decoder(Carried)
 _bundle = msgspec.json.Decoder(Bundle)
-_named = msgspec.json.Decoder(Named)
 _batch = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -78,169 +72,166 @@ class Envelopes:
     """Opens JSON texts for one source. `hl7` reads the HL7 v2 message that a CloudEvent may carry."""
 
     def __init__(self, reading: Reading, purposes: Mapping[str, object], hl7: Hl7) -> None:
+        self._reading = reading
         self._around = Around(reading)
         self._purposes = purposes
         self._hl7 = hl7
 
     def line(self, body: bytes) -> list[Counted]:
         """The messages of one line of NDJSON."""
-        return self._open(body, self._around)
+        try:
+            tree = unambiguous(body)
+        except MessageError as error:
+            return [Counted(body, [], error.reason)]
+        return self._message(body, tree, self._around, 0)
 
     def document(self, body: bytes) -> list[Counted]:
         """The messages of one JSON document: as a line, or a batch of CloudEvents."""
-        if body.lstrip()[:1] != b"[":
-            return self._open(body, self._around)
         try:
-            _strict(body)
-            events = _batch.decode(body)
+            tree = unambiguous(body)
         except MessageError as error:
             return [Counted(body, [], error.reason)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return [Counted(body, [], Reason.MALFORMED)]
-        return [counted for event in events for counted in self._open(bytes(event), self._around)]
+        if not isinstance(tree, list):
+            return self._message(body, tree, self._around, 0)
+        if not tree:  # an envelope with nothing in it is a message all the same
+            return [Counted(body, [_control(OTHER)], None)]
+        events = zip(_batch.decode(body), tree, strict=True)
+        return [counted for raw, event in events for counted in self._message(bytes(raw), event, self._around, 0)]
 
-    def _open(self, body: bytes, around: Around) -> list[Counted]:
+    def _message(self, body: bytes, tree: object, around: Around, depth: int) -> list[Counted]:
+        """`tree` is what `body` holds, `depth` the number of Bundles around it."""
         try:
-            head = _head_of(body)
-            kind = head.resourceType
-            if kind is None and head.specversion is not None:
-                return self._cloud_event(body, head, around)
+            if not isinstance(tree, dict):
+                raise MessageError(Reason.MALFORMED)
+            kind = tree.get("resourceType")
+            if kind is None and "specversion" in tree and not depth:
+                return self._cloud_event(body, tree)
             if kind == "Bundle":
-                return self._bundle(body, around)
-            return [Counted(body, self._resource(body, kind, around), None)]
+                return self._bundle(body, around, depth)
+            return [Counted(body, self._resource(kind, tree, around), None)]
         except MessageError as error:
             return [Counted(body, [], error.reason)]
+        except RecursionError:
+            return [Counted(body, [], Reason.TOO_DEEP)]
 
-    def _resource(self, body: bytes | msgspec.Raw, kind: str | None, around: Around) -> list[AnyFact]:
+    def _resource(self, kind: object, tree: object, around: Around) -> list[AnyFact]:
+        if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
+            raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
-            _strict(bytes(body))
-            return [fhir_consent.consent(body, around, self._purposes)]
+            return [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
         if kind in fhir.READERS:
-            return fhir.read(body, around)
-        if kind in RESOURCE_TYPES:
-            return [fhir.unrouted(kind, Reason.NO_ROUTE)]
-        raise MessageError(Reason.UNKNOWN_KIND)
+            return fhir.read(tree, around)
+        return [fhir.unrouted(kind, Reason.NO_ROUTE)]
 
-    def _cloud_event(self, body: bytes, head: Head, around: Around) -> list[Counted]:
-        if head.specversion != "1.0" or not head.id or not head.source or not head.type:
+    def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
+        try:
+            event = msgspec.convert(tree, CloudEvent)
+        except msgspec.ValidationError:
+            raise MessageError(Reason.INVALID_ENVELOPE) from None
+        if event.specversion != "1.0" or not event.id or not event.source or not event.type:
             raise MessageError(Reason.INVALID_ENVELOPE)
-        around = around._replace(source=head.source, native=head.id, envelope=head.type)
-        media = (head.datacontenttype or "application/json").partition(";")[0].strip().lower()
-        data = _data(head)
+        if (event.data is None) == (event.data_base64 is None):
+            raise MessageError(Reason.INVALID_ENVELOPE)
+        around = Around(self._reading, event.source, event.id, event.type)
+        media = _media_type(event.datacontenttype)
         if media == "application/hl7-v2":
-            if data[:1] == b'"' and head.data_base64 is None:
-                data = _text(data)
-            return [Counted(body, self._hl7(data, around.reading, head.source, head.id, head.type), None)]
+            text = event.data if event.data_base64 is None else _from_base64(event.data_base64)
+            if not isinstance(text, str | bytes):
+                raise MessageError(Reason.INVALID_ENVELOPE)
+            return [Counted(body, self._hl7(text, self._reading, event.source, event.id, event.type), None)]
         if media not in ("application/fhir+json", "application/json"):
             raise MessageError(Reason.UNKNOWN_KIND)
-        inner = _head_of(data)
-        if inner.resourceType == "Bundle":
-            return self._bundle(data, around)
-        return [Counted(body, self._resource(data, inner.resourceType, around), None)]
+        carried = None if event.data_base64 is None else _from_base64(event.data_base64)
+        data = event.data if carried is None else unambiguous(carried)
+        if not isinstance(data, dict):
+            raise MessageError(Reason.UNKNOWN_KIND)
+        if data.get("resourceType") == "Bundle":  # one envelope, many entries: each has its own identity in the source
+            around = Around(self._reading._replace(source=event.source), event.source)
+            return self._bundle(bytes(_carried.decode(body).data) if carried is None else carried, around, 0)
+        return [Counted(body, self._resource(data.get("resourceType"), data, around), None)]
 
-    def _bundle(self, body: bytes, around: Around) -> list[Counted]:
-        _strict(body)
+    def _bundle(self, body: bytes, around: Around, depth: int) -> list[Counted]:
+        if depth == NESTED:
+            raise MessageError(Reason.TOO_DEEP)
         try:
             bundle = _bundle.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except msgspec.DecodeError:
             raise MessageError(Reason.MALFORMED) from None
-        entries = [(e.fullUrl or "", bytes(e.resource)) for e in bundle.entry or ()]
-        if not entries:  # an envelope with nothing in it is a message all the same
+        entries = [(e.fullUrl or "", bytes(e.resource), _any.decode(e.resource or b"null")) for e in bundle.entry or ()]
+        if not entries:
             return [Counted(body, [_control("Bundle")], None)]
-        if around.native:  # one envelope, many entries: each has its own identity in the source
-            around = around._replace(native="")
-            around = around._replace(reading=around.reading._replace(source=around.source))
-        return self._entries(entries, bundle.type in ("history", "subscription-notification"), around)
-
-    def _entries(self, entries: list[tuple[str, bytes]], notifies: bool, around: Around) -> list[Counted]:
-        patients: dict[str, list[FhirIdentifier]] = {}
-        providers: dict[str, str] = {}
-        kinds = []
-        for url, resource in entries:
-            named = _named_of(resource)
-            kinds.append(named.resourceType)
-            names = [n for n in (url, f"{named.resourceType}/{named.id}" if named.id else "") if n]
-            if named.resourceType == "Patient":
-                patients.update({name: named.identifier or [] for name in names})
-            elif named.resourceType == "Practitioner":
-                npi = next((i.value for i in named.identifier or () if i.system == fhir.NPI_SYSTEM and i.value), "")
-                providers.update({name: national_provider(npi) for name in names})
-        around = around._replace(patients=patients, providers=providers)
+        around = _within(entries, around)
+        notifies = bundle.type in ("history", "subscription-notification")
         counted: list[Counted] = []
-        for place, (_, resource) in enumerate(entries):
-            if place == 0 and notifies and kinds[0] in STATUS_ENTRIES:
-                counted.append(Counted(resource, [_control(kinds[0])], None))
-            elif not resource:  # an entry that only points (id-only, DELETE): nothing to decide here
+        for place, (_, resource, tree) in enumerate(entries):
+            if not resource:  # an entry that only points (id-only, DELETE): nothing to decide here
                 counted.append(Counted(resource, [_control("Bundle")], None))
-            elif kinds[place] == "Bundle":
-                counted += self._nested(resource, around)
+            elif place == 0 and notifies and (kind := _kind(tree)) in STATUS_ENTRIES:
+                counted.append(Counted(resource, [_control(kind)], None))
             else:
-                counted += self._open(resource, around)
+                counted += self._message(resource, tree, around, depth + 1)
         return counted
 
-    def _nested(self, body: bytes, around: Around) -> list[Counted]:
-        try:
-            return self._bundle(body, around._replace(patients={}, providers={}))
-        except MessageError as error:
-            return [Counted(body, [], error.reason)]
+
+def _within(entries: list[tuple[str, bytes, Any]], around: Around) -> Around:
+    """What the entries of one Bundle may refer to. A reference that means two patients means none."""
+    patients: dict[str, str | None] = {}
+    providers: dict[str, str] = {}
+    for url, _, tree in entries:
+        kind = _kind(tree)
+        names = [name for name in (url, f"{kind}/{tree['id']}" if kind and tree.get("id") else "") if name]
+        if kind == "Patient":
+            key = fhir.patient_in(tree, around)
+            patients.update({name: key if patients.get(name, key) == key else None for name in names})
+        elif kind == "Practitioner":
+            stated = [i.value or "" for i in fhir.named(tree) or () if i.system == fhir.NPI_SYSTEM]
+            providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
+    return msgspec.structs.replace(around, patients=patients, providers=providers)
+
+
+def _kind(tree: object) -> str:
+    kind = tree.get("resourceType") if isinstance(tree, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _control(kind: str) -> Made:
     return Made(b"", "", kind, Verdict.CONTROL, Reason.NOTIFICATION)
 
 
-def _head_of(body: bytes) -> Head:
-    if any(body.count(name) > 1 for name in CRITICAL):
-        _strict(body)
+def _media_type(stated: str | None) -> str:
+    return "application/json" if stated is None else stated.partition(";")[0].strip().lower()
+
+
+def _from_base64(text: str) -> bytes:
     try:
-        return _head.decode(body)
-    except RecursionError:
-        raise MessageError(Reason.TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MessageError(Reason.MALFORMED) from None
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise MessageError(Reason.INVALID_ENVELOPE) from None
 
 
-def _named_of(resource: bytes) -> Named:
+# --- one text, one meaning -----------------------------------------------------------------------------------------
+
+
+def unambiguous(body: bytes) -> object:
+    """What a JSON text holds. Raises MessageError if it is no JSON (RFC 8259), or names one member of an object twice,
+    so that two readers could read it differently.
+
+    A member that was named twice is gone once the text is read, and with it a pair of quotation marks: written down
+    again, the text has fewer of them. Only a mark that is written as \\u0022 has to be looked for in a slower way.
+    """
     try:
-        return _named.decode(resource)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Named()
-
-
-def _data(head: Head) -> bytes:
-    if head.data_base64 is not None:
-        try:
-            return base64.b64decode(head.data_base64, validate=True)
-        except ValueError:
-            raise MessageError(Reason.INVALID_ENVELOPE) from None
-    if not head.data:
-        raise MessageError(Reason.INVALID_ENVELOPE)
-    return bytes(head.data)
-
-
-def _text(data: bytes) -> bytes:
-    try:
-        return msgspec.json.decode(data, type=str).encode()
-    except (msgspec.DecodeError, UnicodeError):
-        raise MessageError(Reason.MALFORMED) from None
-
-
-def _strict(body: bytes) -> None:
-    """Refuse a JSON text that two parsers could read differently: a repeated key, a NaN, too deep a nesting."""
-    try:
-        json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
+        tree = _any.decode(body)
+        if b"\\" in body and b"\\u0022" in body:
+            json.loads(body, object_pairs_hook=_each_once)
+        elif msgspec.json.encode(tree).count(b'"') != body.count(b'"'):
+            raise MessageError(Reason.DUPLICATE_JSON_KEY)
     except RecursionError:
         raise MessageError(Reason.TOO_DEEP) from None
     except ValueError:
         raise MessageError(Reason.MALFORMED) from None
+    return tree
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _each_once(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
         raise MessageError(Reason.DUPLICATE_JSON_KEY)
-    return found
-
-
-def _no_constant(_: str) -> None:
-    raise MessageError(Reason.MALFORMED)

@@ -6,7 +6,6 @@ resource (FHIR R4, 2.20 modifierExtension; implicitRules).
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +14,7 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, digest
 from schemas.instant import FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules.identity import (
+    NEVER,
     Identifier,
     Reading,
     idempotency_key,
@@ -24,6 +24,7 @@ from transforms.rules.identity import (
 )
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
+CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
 
 # Encounter.class, v3-ActCode, to the closed service classes (shared with PV1-2 by `hl7_events`).
 SERVICE_CLASSES = {
@@ -57,10 +58,10 @@ class Coding(Part, frozen=True, gc=False):
 
 class Concept(Part, frozen=True, gc=False):
     coding: list[Coding] | None = None
-    text: str | None = None
 
 
 class FhirIdentifier(Part, frozen=True, gc=False):
+    use: str | None = None
     system: str | None = None
     value: str | None = None
     type: Concept | None = None
@@ -83,14 +84,13 @@ class Meta(Part, frozen=True, gc=False):
 
 
 class Participant(Part, frozen=True, gc=False):
+    modifierExtension: object = None
     individual: Reference | None = None  # Encounter
     actor: Reference | None = None  # Appointment
 
 
-class Contained(Part, frozen=True, gc=False):
-    resourceType: str | None = None
-    id: str | None = None
-    identifier: list[FhirIdentifier] | None = None
+class Link(Part, frozen=True, gc=False):
+    other: Reference | None = None
 
 
 class Resource(Part, frozen=True, gc=False):
@@ -100,8 +100,8 @@ class Resource(Part, frozen=True, gc=False):
     id: str | None = None
     meta: Meta | None = None
     implicitRules: str | None = None
-    modifierExtension: msgspec.Raw = ABSENT
-    contained: list[Contained] | None = None
+    modifierExtension: object = None
+    contained: list[dict[str, object]] | None = None
     identifier: list[FhirIdentifier] | None = None
     status: str | None = None
     subject: Reference | None = None
@@ -111,41 +111,44 @@ class Resource(Part, frozen=True, gc=False):
     participant: list[Participant] | None = None
     created: str | None = None
     end: str | None = None
-    link: list[dict[str, msgspec.Raw]] | None = None
+    link: list[Link] | None = None
 
 
-class Around(NamedTuple):
+class Around(Part, frozen=True, gc=False):
     """What surrounds a resource: how to read it, the envelope that carried it, and the Bundle it lies in.
 
-    `patients` maps a reference (fullUrl, Type/id, #id) to the identifiers of that Patient, `providers` to an NPI.
+    `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
+    where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI.
     """
 
     reading: Reading
     source: str = ""  # CloudEvents `source`; "" outside one
     native: str = ""  # CloudEvents `id`
     envelope: str = ""  # CloudEvents `type`
-    patients: Mapping[str, list[FhirIdentifier]] = {}
+    patients: Mapping[str, str | None] = {}
     providers: Mapping[str, str] = {}
-
-
-_resource = msgspec.json.Decoder(Resource)
 
 
 # --- who -----------------------------------------------------------------------------------------------------------
 
 
 def identifiers(found: list[FhirIdentifier] | None) -> list[Identifier]:
-    """FHIR identifiers with their type as an HL7 table 0203 code; "" where untyped, "?" where of another system."""
-    return [Identifier(one.system or "", one.value or "", _identifier_type(one.type)) for one in found or ()]
+    """FHIR identifiers with their type as an HL7 table 0203 code; "" where untyped, "?" where of another system.
+
+    One of use `old` is left out: Identifier.use is a modifier, and the number may be somebody else's by now.
+    """
+    return [
+        Identifier(one.system or "", (one.value or "").strip(), _identifier_type(one.type))
+        for one in found or ()
+        if one.use != "old"
+    ]
 
 
 def _identifier_type(concept: Concept | None) -> str:
     if concept is None or not concept.coding:
         return ""
-    for coding in concept.coding:
-        if coding.code and (coding.system or "").endswith("v2-0203"):
-            return coding.code
-    return "?"
+    codes = [coding.code for coding in concept.coding if coding.code and (coding.system or "").endswith("v2-0203")]
+    return next((code for code in codes if code in NEVER), codes[0] if codes else "?")
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -161,60 +164,83 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def patient_of(reference: Reference | None, around: Around) -> str:
-    """The patient key that a reference stands for, "" where it stands for no patient."""
+    """The patient key that a reference stands for, "" where it stands for no patient or could stand for two."""
     if reference is None or (reference.type or "Patient") != "Patient":
         return ""
-    types = around.reading.identity_types
-    if reference.identifier is not None and (key := preferred(identifiers([reference.identifier]), types)):
-        return key
-    text = reference.reference
-    if not text:
-        return ""
-    if (held := around.patients.get(text)) is not None and (key := preferred(identifiers(held), types)):
-        return key
-    if text.startswith("Patient?identifier="):  # a conditional reference names its target by identifier
-        system, _, value = text.removeprefix("Patient?identifier=").partition("|")
-        return preferred([Identifier(system, value, "")], ("",))
-    if text.startswith(("urn:uuid:", "urn:oid:")):
-        return patient_key(around.source or around.reading.source, text)
+    text = (reference.reference or "").partition("/_history/")[0]
     base, local = split_reference(text)
-    if not local.startswith("Patient/") or local == "Patient/":
-        return ""
-    return patient_key(base or around.source or around.reading.source, local)
+    literal = local.startswith("Patient/") and local != "Patient/"
+    if text and not literal and text not in around.patients and not text.startswith(("urn:", "#", "Patient?")):
+        return ""  # of another type: a group, a device
+    if reference.identifier is not None:
+        if key := preferred(identifiers([reference.identifier]), around.reading.identity_types):
+            return key
+    if text in around.patients and (held := around.patients[text]) != "":
+        return held or ""
+    source = around.source or around.reading.source
+    if text.startswith("urn:"):
+        return patient_key(source, text)
+    if text.startswith("Patient?"):
+        return _conditional(text)
+    return patient_key(base or source, local) if literal else ""
+
+
+def _conditional(text: str) -> str:
+    """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3)."""
+    system, _, value = text.removeprefix("Patient?identifier=").partition("|")
+    return "" if {"?", "&"} & {*system, *value} else preferred([Identifier(system, value, "")], ("",))
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> str:
+    """The first clinician's NPI that is stated to be one: by the identifier's system, or in the same Bundle."""
     for one in participants or ():
         person = one.individual
-        if person is None:
+        if person is None or one.modifierExtension is not None:
             continue
+        text, stated = person.reference or "", ""
         if person.identifier is not None and person.identifier.system == NPI_SYSTEM:
-            if npi := national_provider(person.identifier.value or ""):
-                return npi
-        if person.reference:
-            conditional = person.reference.removeprefix(f"Practitioner?identifier={NPI_SYSTEM}|")
-            if npi := national_provider(conditional) or around.providers.get(person.reference, ""):
-                return npi
+            stated = person.identifier.value or ""
+        elif text.startswith(CONDITIONAL_NPI):
+            stated = text.removeprefix(CONDITIONAL_NPI)
+        if npi := national_provider(stated) or around.providers.get(text, ""):
+            return npi
     return ""
 
 
 # --- what ----------------------------------------------------------------------------------------------------------
 
 
-def read(body: bytes | msgspec.Raw, around: Around) -> list[AnyFact]:
-    """The facts of one clinical resource. Raises MessageError."""
+def read(tree: object, around: Around) -> list[AnyFact]:
+    """The facts of one clinical resource, given as what its JSON holds. Raises MessageError."""
     try:
-        resource = _resource.decode(body)
-    except RecursionError:
-        raise MessageError(Reason.TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        resource = msgspec.convert(tree, Resource)
+    except msgspec.ValidationError:
         raise MessageError(Reason.MALFORMED) from None
-    if resource.modifierExtension or resource.implicitRules is not None:
-        raise MessageError(Reason.UNKNOWN_MODIFIER)
     if resource.contained:
-        local = {f"#{c.id}": c.identifier or [] for c in resource.contained if c.resourceType == "Patient" and c.id}
-        around = around._replace(patients={**around.patients, **local})
+        around = containing(resource.contained, around)
+    if resource.modifierExtension is not None or resource.implicitRules is not None:
+        raise MessageError(Reason.UNKNOWN_MODIFIER)
     return READERS[resource.resourceType](resource, around)
+
+
+def containing(resources: list[dict[str, object]], around: Around) -> Around:
+    """With the Patients that a resource contains, which it calls by #id."""
+    local = {f"#{one.get('id')}": patient_in(one, around) for one in resources if one.get("resourceType") == "Patient"}
+    return msgspec.structs.replace(around, patients={**around.patients, **local})
+
+
+def patient_in(tree: Mapping[str, object], around: Around) -> str | None:
+    """The patient key by the identifiers of a Patient: "" if it has none to use, None if they cannot be read."""
+    found = named(tree)
+    return None if found is None else preferred(identifiers(found), around.reading.identity_types)
+
+
+def named(tree: Mapping[str, object]) -> list[FhirIdentifier] | None:
+    """The identifiers of a resource that may have several; None if they cannot be read."""
+    try:
+        return msgspec.convert(tree.get("identifier"), list[FhirIdentifier] | None) or []
+    except msgspec.ValidationError:
+        return None
 
 
 def encounter(resource: Resource, around: Around) -> list[AnyFact]:
@@ -223,13 +249,13 @@ def encounter(resource: Resource, around: Around) -> list[AnyFact]:
     service_class = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
     ended = resource.period.end if resource.period else None
     npi = _provider(resource.participant, around)
-    return _milestone(resource, around, ENCOUNTER, resource.subject, (ended,), service_class, npi)
+    return _milestone(resource, around, ENCOUNTER, resource.subject, ended, service_class, npi)
 
 
 def episode_of_care(resource: Resource, around: Around) -> list[AnyFact]:
     """EpisodeOfCare.status `finished` completes the episode at `period.end`."""
     ended = resource.period.end if resource.period else None
-    return _milestone(resource, around, EPISODE, resource.patient, (ended,))
+    return _milestone(resource, around, EPISODE, resource.patient, ended)
 
 
 def appointment(resource: Resource, around: Around) -> list[AnyFact]:
@@ -237,12 +263,16 @@ def appointment(resource: Resource, around: Around) -> list[AnyFact]:
 
     The patient is the participant whose actor is a Patient (Appointment.participant.actor).
     """
-    people = [p.actor for p in resource.participant or () if p.actor is not None]
-    subject = next((p for p in people if (p.reference or "").rpartition("/")[0].endswith("Patient")), None)
-    if subject is None:
-        subject = next((p for p in people if p.type == "Patient" or (p.reference or "") in around.patients), None)
+    people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
+    subject = next((person for person in people if _is_patient(person, around)), None)
     when = resource.end if resource.status == "fulfilled" else resource.created
-    return _milestone(resource, around, APPOINTMENT, subject, (when,))
+    return _milestone(resource, around, APPOINTMENT, subject, when)
+
+
+def _is_patient(reference: Reference, around: Around) -> bool:
+    text = reference.reference or ""
+    named = text.startswith("Patient?") or split_reference(text)[1].startswith("Patient/") or text in around.patients
+    return named or reference.type == "Patient"
 
 
 def _milestone(
@@ -250,11 +280,10 @@ def _milestone(
     around: Around,
     table: Mapping[str, Kind],
     subject: Reference | None,
-    times: tuple[str | None, ...],
+    when: str | None,
     service_class: str = "unknown",
     npi: str = "",
 ) -> list[AnyFact]:
-    reading, meta = around.reading, resource.meta or Meta()
     status = resource.status or ""
     cancels = tuple(table.values()) if status in WITHDRAWN else ()
     if not cancels and status not in table:
@@ -262,13 +291,17 @@ def _milestone(
     patient = patient_of(subject, around)
     if not patient:
         raise MessageError(Reason.NO_PATIENT)
-    if cancels:  # taken back when it was last touched, at the earliest when it happened
-        found = max((t for text in (meta.lastUpdated, *times) if (t := from_fhir(text, reading.zone))), default=None)
+    zone = around.reading.zone
+    found = from_fhir(when, zone)
+    if cancels or not found:
+        touched = from_fhir(resource.meta.lastUpdated, zone) if resource.meta else None
+        # taken back when it was last touched, at the earliest when it happened
+        found = max(found, touched) if found and touched else found or touched
+    if cancels:
         npi, service_class = "", ""
-    else:
-        found = next((t for text in (*times, meta.lastUpdated) if (t := from_fhir(text, reading.zone))), None)
     kind = cancels[0] if cancels else table[status]
-    visit = next((i.value for i in resource.identifier or () if i.value), resource.id or "")
+    visit = next((i.value for i in resource.identifier if i.value), None) if resource.identifier else None
+    visit = visit or resource.id or ""
     time, span = found or (None, 0)
     what = digest(patient, kind, visit, time, span, service_class, npi, cancels)[:16]
     key = _key(resource, around, patient, what)
@@ -287,14 +320,12 @@ def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes
 def patient(resource: Resource, around: Around) -> list[AnyFact]:
     """A Patient is demographics: nothing of it crosses. One that links to another changes identity, for both sides."""
     if not resource.link:
-        key = digest("Patient", resource.id, (resource.meta or Meta()).versionId, (resource.meta or Meta()).lastUpdated)
-        return [Made(key, "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
     sides = [preferred(identifiers(resource.identifier), around.reading.identity_types)]
     if resource.id:
         sides.append(patient_key(around.source or around.reading.source, f"Patient/{resource.id}"))
     for link in resource.link:
-        if "other" in link:
-            sides.append(patient_of(msgspec.json.decode(link["other"], type=Reference), around))
+        sides.append(patient_of(link.other, around))
     when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
     told = tuple(sorted({side for side in sides if side}))
     if not told:

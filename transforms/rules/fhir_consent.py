@@ -11,6 +11,7 @@ securityLabel and data narrow a rule in ways that these rules do not weigh yet: 
 Rule source: FHIR R4 Consent; DESIGN section 3, Consent.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,7 +21,19 @@ from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
-from transforms.rules.fhir import ABSENT, Around, Concept, Meta, Part, Period, Reference, patient_of, split_reference
+from transforms.rules.fhir import (
+    ABSENT,
+    Around,
+    Coding,
+    Concept,
+    Meta,
+    Part,
+    Period,
+    Reference,
+    containing,
+    patient_of,
+    split_reference,
+)
 from transforms.rules.identity import idempotency_key
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
@@ -33,6 +46,7 @@ RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the dis
 KNOWN_ROLES = frozenset(
     {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
 )
+LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
 STATUSES = {
     "active": None,  # the provision says what it means
     "inactive": Says.ENDS,
@@ -43,9 +57,10 @@ STATUSES = {
 }
 
 
-class PurposeCoding(Part, frozen=True, gc=False):
-    system: str | None = None
-    code: str | None = None
+class Backbone(Part, frozen=True, gc=False):
+    """An element of which only a modifier matters here."""
+
+    modifierExtension: msgspec.Raw = ABSENT
 
 
 class Actor(Part, frozen=True, gc=False):
@@ -60,7 +75,7 @@ class Provision(Part, frozen=True, gc=False):
     actor: list[Actor] | None = None
     action: list[Concept] | None = None
     securityLabel: msgspec.Raw = ABSENT
-    purpose: list[PurposeCoding] | None = None
+    purpose: list[Coding] | None = None
     class_: msgspec.Raw = msgspec.field(default=ABSENT, name="class")
     code: msgspec.Raw = ABSENT
     dataPeriod: Period | None = None
@@ -74,11 +89,14 @@ class ConsentResource(Part, frozen=True, gc=False):
     meta: Meta | None = None
     implicitRules: str | None = None
     modifierExtension: msgspec.Raw = ABSENT
+    contained: list[dict[str, object]] | None = None
     status: str | None = None
     scope: Concept | None = None
     patient: Reference | None = None
     dateTime: str | None = None
+    policy: list[Backbone] | None = None
     policyRule: Concept | None = None
+    verification: list[Backbone] | None = None
     provision: Provision | None = None
 
 
@@ -96,6 +114,8 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     """The fact that one Consent resource states. `purposes` holds the known codes. Raises MessageError."""
     try:
         resource = _consent.decode(body)
+        if resource.contained:
+            around = containing(resource.contained, around)
     except RecursionError:
         raise MessageError(Reason.TOO_DEEP) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -110,15 +130,19 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     period, data = _window(rule.period, around), _window(rule.dataPeriod, around)
     criteria = _criteria(resource, rule, purposes)
     says = _says(resource, rule)
-    if says in (Says.PERMIT, Says.DENY) and (criteria is None or period is None or data is None or dated is None):
+    if says in (Says.PERMIT, Says.DENY) and (criteria is None or period is None or data is None):
         says = Says.UNCLEAR
-    if dated is None and says is not Says.PERMIT:  # a server's touch can date a restriction, never a permit
+    if says is Says.PERMIT and dated is None:
+        says = Says.UNCLEAR
+    if dated is None:  # a server's touch can date a restriction, never a permit
         dated = from_fhir(meta.lastUpdated, local)
     scope, named, actions, recipients = criteria or ("", (), (), ())
     start, end = period or Window(BEGINNING, FOREVER)
-    said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else _unsaid(says)
+    # Of unknown date, a restriction has always been said, and no permit is known to come after it.
+    said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else (BEGINNING, FOREVER)
 
-    what = digest(patient, says, *said, start, end, *(data or ()), scope, named, actions, recipients)[:16]
+    version = _version(meta, around)
+    what = digest(patient, *version, says, *said, start, end, *(data or ()), scope, named, actions, recipients)[:16]
     source = around.source or around.reading.source
     name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
     if around.native:
@@ -129,14 +153,17 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
             source, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what
         )
     return Consent(
-        key, patient, "Consent", what, name, _version(meta, around), says, *said, start, end,
+        key, patient, "Consent", what, name, version, says, *said, start, end,
         *(data or Window(BEGINNING, FOREVER)), scope, named, actions, recipients,
     )  # fmt: skip
 
 
 def _says(resource: ConsentResource, rule: Provision) -> Says:
     """What the version means before its criteria are read."""
-    if resource.modifierExtension or resource.implicitRules is not None or resource.status not in STATUSES:
+    parts = (resource, *(resource.policy or ()), *(resource.verification or ()))
+    if any(part.modifierExtension for part in parts) or resource.implicitRules is not None:
+        return Says.UNCLEAR
+    if resource.status not in STATUSES:
         return Says.UNCLEAR
     by_status = STATUSES[resource.status]
     if by_status is not None:
@@ -179,14 +206,17 @@ def _sorted(found: set[str | None] | set[str]) -> tuple[str, ...]:
 
 
 def _organisation(reference: Reference | None) -> set[str]:
-    """How an actor is named: its identifier as system|value, its reference as Type/id with the base if absolute."""
+    """How an actor is named: its identifier as system|value, its reference as Type/id with the base if absolute.
+
+    Empty where the name stands for something that is not read here (#contained, urn:uuid, a conditional reference).
+    """
     if reference is None:
         return set()
     named = set()
-    if reference.identifier is not None and reference.identifier.value:
-        named.add(f"{reference.identifier.system or ''}|{reference.identifier.value}")
-    if reference.reference:
-        base, local = split_reference(reference.reference)
+    if reference.identifier is not None and reference.identifier.system and reference.identifier.value:
+        named.add(f"{reference.identifier.system}|{reference.identifier.value}")
+    base, local = split_reference(reference.reference or "")
+    if LITERAL.fullmatch(local):
         named.add(f"{base}/{local}" if base else local)
     return named
 
@@ -207,11 +237,6 @@ def _window(period: Period | None, around: Around) -> Window | None:
             return None
         end = last.time + max(last.span, 1)  # FHIR Period.end is inclusive
     return Window(start, end)
-
-
-def _unsaid(says: Says) -> tuple[int, int]:
-    """Of unknown date: a restriction has always been said, and no permit is known to come after it."""
-    return (BEGINNING, FOREVER) if says is not Says.PERMIT else (FOREVER, FOREVER)
 
 
 def _version(meta: Meta, around: Around) -> tuple[int, int, str]:

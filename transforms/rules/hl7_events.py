@@ -18,7 +18,14 @@ from schemas.outcome import Reason
 from transforms.rules import hl7
 from transforms.rules.fhir import unrouted
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
-from transforms.rules.identity import Identifier, Reading, idempotency_key, national_provider, preferred
+from transforms.rules.identity import (
+    NEVER_SYSTEMS,
+    Identifier,
+    Reading,
+    idempotency_key,
+    national_provider,
+    preferred,
+)
 from transforms.rules.vocabulary import hl7_type
 
 
@@ -40,17 +47,18 @@ TRIGGERS = {
 }
 # Merge, move, link, unlink, identifier change (chapter 3): which of two records a patient is, is no longer certain.
 MERGES = frozenset(f"ADT^A{n}" for n in (18, 24, 30, 34, 35, 36, 37, *range(39, 52)))
-SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency"}
+SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 NPI_OID = "2.16.840.1.113883.4.6"
 
 
-def read(body: bytes, reading: Reading, source: str = "", native: str = "", envelope: str = "") -> list[AnyFact]:
-    """The facts of one message. `source`, `native` and `envelope` are those of a CloudEvent that carried it.
+def read(body: bytes | str, reading: Reading, source: str = "", native: str = "", envelope: str = "") -> list[AnyFact]:
+    """The facts of one message. `source`, `native` and `envelope` are those of a CloudEvent that carried it, as text
+    or as bytes.
 
     Raises MessageError. The type is judged before anything else: what no route could take needs no patient.
     """
-    message = hl7.read(body, reading.charset)
+    message = hl7.read(_bytes(body, reading) if isinstance(body, str) else body, reading.charset)
     header = message.first("MSH")
     if header is None:
         raise MessageError(Reason.MALFORMED)
@@ -60,62 +68,68 @@ def read(body: bytes, reading: Reading, source: str = "", native: str = "", enve
         raise MessageError(Reason.NO_TYPE)
     if not trigger and recorded is not None:
         trigger = recorded.value(1)
-    kind = hl7_type(code, trigger)
+    kind = f"{code}^{trigger}"
     meaning = TRIGGERS.get(kind)
     if meaning is None and kind not in MERGES:
-        return [unrouted(kind, Reason.NO_ROUTE)]
+        return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
 
-    sender = header.value(4, 1) or header.value(3, 1)
-    if source:
-        origin, kept, version = (source, envelope), native, ""
-    else:
-        origin, kept, version = (
-            (f"{reading.source}|{header.value(3)}|{header.value(4)}", kind),
-            header.value(10),
-            header.value(7),
-        )
+    found = _time(header, recorded, reading)
     if meaning is None:
-        return _merge(message, kind, _time(header, recorded, reading), sender, origin, kept, version, reading)
+        told = _sides(message, header, reading)
+        time = found.time + found.span if found else FOREVER  # of unknown date: no consent is known to come after it
+        what = digest(told, time)[:16]
+        key = _key(header, kind, told[0], what, reading, (source, native, envelope))
+        return [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
+
     person = message.first("PID")
-    patient = _patient(person.repeats(3), sender, reading) if person else ""
+    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
     if not patient:
         raise MessageError(Reason.NO_PATIENT)
     visited = message.first("PV1")
     visit = _visit(message, visited, kind)
-    found = _time(header, recorded, reading)
-    time, span = found or (None, 0)
-    if meaning.cancels:
-        service_class = npi = ""
-    else:
+    moment, span = found or (None, 0)
+    service_class = npi = ""
+    if not meaning.cancels:
         coded = visited.value(2) if visited else ""
         service_class = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
         npi = _provider(visited) if visited else ""
-    what = digest(patient, meaning.kind, visit, time, span, service_class, npi, meaning.cancels)[:16]
-    key = idempotency_key(*origin, patient, kept, version, what)
-    return [Milestone(key, patient, kind, what, meaning.kind, visit, time, span, service_class, npi, meaning.cancels)]
+    what = digest(patient, meaning.kind, visit, moment, span, service_class, npi, meaning.cancels)[:16]
+    key = _key(header, kind, patient, what, reading, (source, native, envelope))
+    return [Milestone(key, patient, kind, what, meaning.kind, visit, moment, span, service_class, npi, meaning.cancels)]
 
 
-def _merge(
-    message: Hl7Message,
-    kind: str,
-    when: Instant | None,
-    sender: str,
-    origin: tuple[str, str],
-    native: str,
-    version: str,
-    reading: Reading,
-) -> list[AnyFact]:
-    """Both sides of a merge: every PID-3 and every MRG-1 that the message names."""
-    sides = [
-        _patient(segment.repeats(3 if segment.field(0) == "PID" else 1), sender, reading)
+def _bytes(text: str, reading: Reading) -> bytes:
+    """A message that came as text, in the charset that it declares, as it would have come in a file."""
+    if text.isascii():
+        return text.encode()
+    declared = hl7.read(text.encode("ascii", "replace"), reading.charset).charset
+    try:
+        return text.encode(declared)
+    except UnicodeEncodeError:
+        raise MessageError(Reason.BAD_ENCODING) from None
+
+
+def _key(
+    header: Segment, kind: str, patient: str, what: bytes, reading: Reading, carried: tuple[str, str, str]
+) -> bytes:
+    source, native, envelope = carried
+    if source:
+        return idempotency_key(source, envelope, patient, native, "", what)
+    origin = f"{reading.source}|{header.value(3)}|{header.value(4)}"
+    return idempotency_key(origin, kind, patient, header.value(10), header.value(7) or what.hex(), what)
+
+
+def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:
+    """The patient keys of a merge: of every identifier in PID-3 and MRG-1 that may be used, sorted."""
+    found = [
+        identifier
         for segment in message.every("PID", "MRG")
+        for identifier in _identifiers(segment.repeats(3 if segment.field(0) == "PID" else 1), header)
     ]
-    told = tuple(sorted({side for side in sides if side}))
+    told = {preferred([identifier], reading.identity_types) for identifier in found} - {""}
     if not told:
         raise MessageError(Reason.NO_PATIENT)
-    time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
-    key = idempotency_key(*origin, told[0], native, version, digest(told, time)[:16])
-    return [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
+    return tuple(sorted(told))
 
 
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
@@ -133,15 +147,17 @@ def _visit(message: Hl7Message, visited: Segment | None, kind: str) -> str:
     return visited.value(19) if visited else ""
 
 
-def _patient(repetitions: list[Repetition], sender: str, reading: Reading) -> str:
-    """The patient key out of CX repetitions: CX.1 value, CX.4 assigning authority (HD), CX.5 type."""
+def _identifiers(repetitions: list[Repetition], header: Segment) -> list[Identifier]:
+    """CX repetitions: CX.1 value, CX.4 assigning authority (HD), CX.5 type."""
     found = []
     for one in repetitions:
-        if value := one.value(1).strip():
-            namespace, universal = one.value(4, 1), one.value(4, 2)
-            system = f"urn:id:{namespace}" if namespace else f"urn:oid:{universal}" if universal else f"urn:id:{sender}"
-            found.append(Identifier(system if namespace or universal or sender else "", value, one.value(5)))
-    return preferred(found, reading.identity_types)
+        namespace, universal = one.value(4, 1), one.value(4, 2)
+        if f"urn:oid:{universal}" not in NEVER_SYSTEMS:  # whatever the namespace before it says
+            if not (namespace or universal):
+                namespace = header.value(4) or header.value(3)
+            system = f"urn:id:{namespace}" if namespace else f"urn:oid:{universal}" if universal else ""
+            found.append(Identifier(system, one.value(1).strip(), one.value(5)))
+    return found
 
 
 def _provider(visited: Segment) -> str:

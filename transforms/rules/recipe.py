@@ -61,7 +61,8 @@ def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...]) 
     passed = {row.field for row in whole if row.action is not Action.DROP}
     fates += [f"{field}:drop" for field in INBOUND if field not in passed]
     data = msgspec.json.encode({name: value for name, value in values.items() if name != "time"})
-    return Deidentified(values, " ".join(fates), msgspec.Raw(data))
+    cell = msgspec.json.encode([values.get(row.to, "") for row in rows]).decode()
+    return Deidentified(values, " ".join(fates), msgspec.Raw(data), cell)
 
 
 # Each action on text that is already as coarse as a day. KEEP is for what identifies no patient (the level sees to it).

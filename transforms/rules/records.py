@@ -5,7 +5,7 @@ record key is random; what is derived from it tells nothing without it.
 """
 
 from schemas.opaque import opaque
-from transforms.rules.digests import keyed
+from transforms.rules.digests import Mac
 
 
 def scope_of(destination: str, purpose: str) -> str:
@@ -13,11 +13,25 @@ def scope_of(destination: str, purpose: str) -> str:
     return f"{destination}|{purpose}"
 
 
-def subject(record_key: bytes) -> str:
-    """The presentation token of a patient: it may rotate, the record key stays."""
-    return opaque(keyed(record_key, b"subject"))
+class Names:
+    """What is derived from one record key."""
 
+    __slots__ = ("_mac", "_record_key")
 
-def visit_record(record_key: bytes, visit: str, kind: str) -> str:
-    """The key of a CRM record that stands for one visit's milestone."""
-    return opaque(keyed(record_key, f"{kind}\x1f{visit}".encode()))
+    def __init__(self, record_key: bytes) -> None:
+        self._record_key = record_key
+        self._mac = Mac(record_key)
+
+    @property
+    def subject(self) -> str:
+        """The presentation token of the patient: it may rotate, the record key stays."""
+        return opaque(self._mac.name(b"subject"))
+
+    @property
+    def patient_record(self) -> str:
+        """The key of the CRM record that stands for the patient: the record key itself."""
+        return opaque(self._record_key)
+
+    def visit_record(self, visit: str, kind: str) -> str:
+        """The key of the CRM record that stands for one visit's milestone."""
+        return opaque(self._mac.name(f"visit\x1f{kind}\x1f{visit}".encode()))

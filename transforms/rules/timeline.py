@@ -13,7 +13,7 @@ known. Rule source: DESIGN section 3, First copy wins; the laws are properties i
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from schemas.event import AnyFact, Consent, Identity, Kind, Made, Milestone
+from schemas.event import AnyFact, Consent, Fact, Identity, Kind, Made, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Timeline
@@ -45,8 +45,11 @@ class Counts(NamedTuple):
     pairs: int = 0
 
 
+HELD, RELEASED = Verdict.HELD, Verdict.RELEASED  # bound once: each look-up of an enum's member costs as much as a Pair
+
 Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
 Place = tuple[str, Kind]  # (visit, kind)
+Record = tuple[str, str, str]  # (route, visit, kind); visit and kind "" where the record is the patient's
 
 
 def advance(
@@ -56,29 +59,28 @@ def advance(
     received = _Received(timeline, rules)
     for fact in sorted(arrivals, key=_order):
         received.take(fact)
-    outcomes, pairs = received.outcomes, received.pairs
+    received.take_late()
     known = _Known(received, horizon, rules)
-    before = {_record(received.milestones[p.what], p.route, known): p for p in timeline.pairs if p.shown}
+    before = {known.record(pair): pair for pair in timeline.pairs if pair.shown}
 
-    settled: list[Pair] = []
-    for pair in pairs:
-        milestone, rule = received.milestones[pair.what], known.rule(pair.what, pair.route)
-        if rule is not None:
-            verdict, reason, facts = known.verdict(milestone, rule)
-        else:  # the policy no longer has this route: nothing to decide, and nothing stays out
-            verdict, reason, facts = Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
-        if not pair.open and not (pair.shown and verdict is not Verdict.RELEASED):
-            settled.append(pair)
-            continue
-        settled.append(_settle(pair, milestone, verdict, reason, facts, known, rule, outcomes))
+    settled = [_settle(pair, known, received.outcomes) for pair in received.pairs]
     if before:
-        _retract(before, settled, received, known, outcomes)
-    after, due = _keep(received, settled, horizon, rules, known) if rules.keeps else (timeline, FOREVER)
-    return after, outcomes, Counts(received.routed, received.paired), due
+        shown = {known.record(pair) for pair in settled if pair.shown}
+        received.outcomes += [_retracted(pair, known) for record, pair in before.items() if record not in shown]
+    after, due = _keep(received, settled, known) if rules.keeps else (timeline, FOREVER)
+    return after, received.outcomes, Counts(received.routed, received.paired), due
 
 
-def _order(fact: AnyFact) -> tuple[bytes, bytes]:
-    return fact.key, b"" if isinstance(fact, Identity | Made) else fact.what
+def _order(fact: AnyFact) -> tuple[bytes, bytes, int]:
+    """By key and content; of equal copies the one published first."""
+    return fact.key, _content(fact), (fact.published or 0) if isinstance(fact, Milestone) else 0
+
+
+def _content(fact: Fact) -> bytes:
+    """What tells two copies of one message apart."""
+    if isinstance(fact, Milestone | Consent):
+        return fact.what
+    return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
 
 
 # --- 1. receive ----------------------------------------------------------------------------------------------------
@@ -94,74 +96,88 @@ class _Received:
         self.changes = list(timeline.changes)
         self.copies = list(timeline.copies)
         self.pairs = list(timeline.pairs)
-        self.late: set[bytes] = set()
+        self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
+        self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
         self.routed = self.paired = 0
-        self.milestones: dict[bytes, Milestone] = {}  # the least copy of each milestone
-        self._seen: dict[bytes, set[bytes]] = {}  # key → its contents
+        self._postponed: list[Milestone] = []
+        self._seen: dict[bytes, set[bytes]] = {}  # key → contents
+        self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats: dict[bytes, int] = {}
-        self.conflicts: set[bytes] = set()  # keys with more than one content
         for copy in self.copies:
             self.milestones.setdefault(copy.what, copy)
-            self._note(copy.key, copy.what)
-        for fact in self.consents:
-            self._note(fact.key, fact.what)
-        for change in self.changes:
-            self._note(change.key, b"")
-
-    def _note(self, key: bytes, what: bytes) -> bool:
-        """Remember a copy; False if this very copy was known."""
-        contents = self._seen.get(key)
-        if contents is None:
-            self._seen[key] = {what}
-            return True
-        if what in contents:
-            return False
-        contents.add(what)
-        self.conflicts.add(key)
-        return True
+            self._note(self._key(copy), copy.what)
+        for fact in (*self.consents, *self.changes):
+            self._note(fact.key, _content(fact))
 
     def take(self, fact: AnyFact) -> None:
         if isinstance(fact, Milestone):
             self._milestone(fact)
+        elif isinstance(fact, Made):
+            self._repeat(fact, fact.reason, fact.verdict)
+        elif not self._note(fact.key, _content(fact)):
+            if isinstance(fact, Consent) or fact.counted:
+                self._repeat(fact, Reason.SAME_MESSAGE)
         elif isinstance(fact, Consent):
-            if self._note(fact.key, fact.what):
-                self.consents.append(fact)
-                self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED))
-            else:
-                self._repeat(fact, Reason.SAME_MESSAGE)
-        elif isinstance(fact, Identity):
-            if self._note(fact.key, b""):
-                self.changes.append(fact)
-                if fact.counted:
-                    self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY))
-            elif fact.counted:
-                self._repeat(fact, Reason.SAME_MESSAGE)
+            self.consents.append(fact)
+            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED))
+        else:
+            self.changes.append(fact)
+            if fact.counted:
+                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY))
+
+    def take_late(self) -> None:
+        """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
+        for fact in self._postponed:
+            if fact.what not in self.milestones:
+                self.late[fact.what] = fact
+            self._pair(fact)
+
+    def conflicting(self) -> set[bytes]:
+        """The contents named by any copy of a key that came with different contents."""
+        if not self._conflicts:
+            return set()
+        return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
 
     def _milestone(self, fact: Milestone) -> None:
-        routes = self.rules.routes.get(fact.kind, ())
-        if not routes:
+        if not self.rules.routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
-            return
-        too_late = (
-            fact.published is not None
-            and fact.time is not None
-            and fact.published - fact.time > self.rules.time_to_live
-        )
-        if too_late and not fact.cancels:  # never a party to a conflict; a late cancellation binds all the same
-            self.late.add(fact.what)
-        elif not self._note(fact.key, fact.what):
-            self._repeat(fact, Reason.SAME_MESSAGE)
-            return
-        else:
+        elif self._too_late(fact) and not fact.cancels:
+            self._postponed.append(fact)
+        elif self._note(self._key(fact), fact.what):
             self.copies.append(fact)
+            self._pair(fact)
+        else:
+            self._repeat(fact, Reason.SAME_MESSAGE)
+
+    def _pair(self, fact: Milestone) -> None:
         if fact.what in self.milestones:
             self._repeat(fact, Reason.SAME_MILESTONE)
             return
         self.milestones[fact.what] = fact
+        routes = self.rules.routes[fact.kind]
         self.routed += 1
         self.paired += len(routes)
-        for rule in routes:
-            self.pairs.append(Pair(fact.what, rule.name, Verdict.HELD, False, True))
+        self.pairs += [Pair(fact.what, rule.name, HELD, False, True) for rule in routes]
+
+    def _too_late(self, fact: Milestone) -> bool:
+        published, time = fact.published, fact.time
+        return published is not None and time is not None and published - time > self.rules.time_to_live
+
+    def _key(self, fact: Milestone) -> bytes:
+        """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing."""
+        return fact.key + fact.what if self._too_late(fact) else fact.key
+
+    def _note(self, key: bytes, content: bytes) -> bool:
+        """Remember a copy; False if this very copy was known."""
+        contents = self._seen.get(key)
+        if contents is None:
+            self._seen[key] = {content}
+            return True
+        if content in contents:
+            return False
+        contents.add(content)
+        self._conflicts.add(key)
+        return True
 
     def _repeat(self, fact: AnyFact, reason: Reason, verdict: Verdict = Verdict.REPEATED) -> None:
         """One more of the same: numbered, so that each copy keeps an audit record of its own."""
@@ -178,42 +194,49 @@ class _Known:
     def __init__(self, received: _Received, horizon: int, rules: Rules) -> None:
         self.horizon = horizon
         self.rules = rules
+        self.milestones = received.milestones
         self._late = received.late
         self._consents = received.consents
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
+        self._conflicting = received.conflicting()
         self._standings: dict[str, Standing] = {}
-        self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, what)
+        self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
-        self._milestones = received.milestones
-        conflicts = received.conflicts
-        self._conflicting = {c.what for c in received.copies if c.key in conflicts} if conflicts else set()
-        for one in received.milestones.values():
+        for one in self.milestones.values():
             if one.cancels:
-                until = FOREVER if one.time is None else one.time + one.span
-                for kind in one.cancels:
-                    place = (one.visit, kind)
-                    self._withdrawn[place] = max(until, self._withdrawn.get(place, BEGINNING))
+                self._withdraw(one)
             elif one.time is not None and one.time <= horizon and one.what not in self._late:
                 self._rank(one, (one.time, one.what))
+
+    def _withdraw(self, one: Milestone) -> None:
+        until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
+        for kind in one.cancels:
+            place = (one.visit, kind)
+            self._withdrawn[place] = max(until, self._withdrawn.get(place, BEGINNING))
 
     def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
         place = (one.visit, one.kind)
         if place not in self._newest_of_visit or self._newest_of_visit[place] < rank:
             self._newest_of_visit[place] = rank
-        for rule in self.rules.routes[one.kind]:
+        for rule in self.rules.routes.get(one.kind, ()):
             if rule.by_patient:
                 newest = self._newest_of_patient.get(rule.name)
                 if newest is None or newest < rank:
                     self._newest_of_patient[rule.name] = rank
 
-    def rule(self, what: bytes, route: str) -> RouteRule | None:
-        for rule in self.rules.routes.get(self._milestones[what].kind, ()):
-            if rule.name == route:
+    def rule(self, pair: Pair) -> RouteRule | None:
+        for rule in self.rules.routes.get(self.milestones[pair.what].kind, ()):
+            if rule.name == pair.route:
                 return rule
         return None
 
-    def verdict(self, one: Milestone, rule: RouteRule) -> Verdicts:
+    def record(self, pair: Pair) -> Record:
+        """The CRM record that a pair writes."""
+        one, rule = self.milestones[pair.what], self.rule(pair)
+        return (pair.route, "", "") if rule and rule.by_patient else (pair.route, one.visit, one.kind)
+
+    def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
         """What a pair deserves at the horizon; pure in what is known."""
         if one.what in self._conflicting:
             return Verdict.REVIEW, Reason.CONFLICTING_COPY, ()
@@ -227,91 +250,82 @@ class _Known:
         place = (one.visit, one.kind)
         if self._withdrawn and time <= self._withdrawn.get(place, BEGINNING):
             return Verdict.SUPPRESSED, Reason.CANCELLED, ()
-        if time > self.horizon:
-            return Verdict.HELD if self.rules.keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
+        if rule is None or not rule.enabled:  # switched off, or no longer in the policy
+            return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
+        keeps, horizon = self.rules.keeps, self.horizon
+        if time > horizon:
+            return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
         newest = self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[place]
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
-        if not rule.enabled:
-            return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
         scope = rule.scope
         known = self._standings.get(rule.name)
         if known is None:
-            known = self._standings[rule.name] = standing(self._consents, self._changed, scope, self.horizon)
-        verdict, reason, facts = decide(time, one.span, known, scope, self.horizon)
-        if verdict is Verdict.RELEASED and rule.shadow:
-            return Verdict.SUPPRESSED, Reason.SHADOW, facts
-        if verdict is Verdict.SUPPRESSED and self.rules.keeps and self.horizon < time + scope.wait:
-            return Verdict.HELD, reason, facts
-        return verdict, reason, facts
+            known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
+        decided = decide(time, one.span, known, scope, horizon)
+        if decided[0] is RELEASED:
+            return (Verdict.SUPPRESSED, Reason.SHADOW, decided[2]) if rule.shadow else decided
+        if keeps and horizon < time + scope.wait:
+            return HELD, decided[1], decided[2]
+        return decided
 
 
 # --- 3. settle -----------------------------------------------------------------------------------------------------
 
 
-def _settle(
-    pair: Pair,
-    milestone: Milestone,
-    verdict: Verdict,
-    reason: Reason,
-    facts: tuple[Consent, ...],
-    known: _Known,
-    rule: RouteRule | None,
-    outcomes: list[Outcome],
-) -> Pair:
-    """Count a held pair's verdict once, and say what its record shows from now on."""
+def _settle(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
+    """Count a held pair's verdict once, and say what its record shows from now on.
+
+    A pair whose wait is over can only be taken back.
+    """
+    milestone, rule = known.milestones[pair.what], known.rule(pair)
+    verdict, reason, facts = known.verdict(milestone, rule)
+    released = verdict is RELEASED
+    if not pair.open and (released or not pair.shown):
+        return pair
     settled, ordinal = pair.settled, pair.ordinal
-    released = verdict is Verdict.RELEASED
-    if settled is Verdict.HELD and verdict is not Verdict.HELD:
+    if settled is HELD and verdict is not HELD:
         settled = verdict
         ordinal += released
         outcomes.append(Outcome(milestone, pair.route, verdict, reason, facts, 0, ordinal))
     elif released and not pair.shown:
         ordinal += 1
         outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, 0, ordinal))
-    time = milestone.time
-    waits = verdict is Verdict.HELD or (
-        released and rule is not None and time is not None and known.horizon < time + rule.scope.wait
-    )
+    waits = verdict is HELD or (released and _waits(milestone, rule, known.horizon))
     return Pair(pair.what, pair.route, settled, released, pair.open and waits, ordinal)
 
 
-Record = tuple[str, str, str]  # (route, visit, kind); visit and kind "" where the record is the patient's
+def _waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
+    return rule is not None and one.time is not None and horizon < one.time + rule.scope.wait
 
 
-def _record(milestone: Milestone, route: str, known: _Known) -> Record:
-    rule = known.rule(milestone.what, route)
-    if rule is not None and rule.by_patient:
-        return route, "", ""
-    return route, milestone.visit, milestone.kind
-
-
-def _retract(
-    before: Mapping[Record, Pair], after: list[Pair], received: _Received, known: _Known, outcomes: list[Outcome]
-) -> None:
+def _retracted(pair: Pair, known: _Known) -> Outcome:
     """A record that shows nothing any more is taken back; one that shows something newer was simply updated."""
-    shown = {_record(received.milestones[p.what], p.route, known) for p in after if p.shown}
-    for record, pair in before.items():
-        if record not in shown:
-            milestone = received.milestones[pair.what]
-            rule = known.rule(pair.what, pair.route)
-            _, reason, facts = known.verdict(milestone, rule) if rule else (None, Reason.ROUTE_OFF, ())
-            outcomes.append(
-                Outcome(milestone, pair.route, Verdict.RETRACTED, reason, facts, 0, pair.ordinal, pair.ordinal)
-            )
+    milestone = known.milestones[pair.what]
+    _, reason, facts = known.verdict(milestone, known.rule(pair))
+    return Outcome(milestone, pair.route, Verdict.RETRACTED, reason, facts, 0, pair.ordinal, pair.ordinal)
 
 
-def _keep(received: _Received, pairs: list[Pair], horizon: int, rules: Rules, known: _Known) -> tuple[Timeline, int]:
+def _keep(received: _Received, pairs: list[Pair], known: _Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
-    bound = {p.what for p in pairs if p.open or p.shown}
-    live = {c.what for c in received.copies if c.time is None or c.time + rules.time_to_live >= horizon}
-    copies = tuple(sorted((c for c in received.copies if c.what in live or c.what in bound), key=_order))
-    kept = tuple(sorted((p for p in pairs if p.what in bound or p.what in live), key=lambda p: (p.what, p.route)))
-    consents = tuple(sorted(received.consents, key=_order))
-    after = Timeline(copies, consents, tuple(sorted(received.changes, key=_order)), kept, horizon)
-    instants = [t for c in consents for t in (c.given, ended(c, consents) or c.end)]
-    for pair in kept:
-        one, rule = received.milestones[pair.what], known.rule(pair.what, pair.route)
+    horizon, time_to_live = known.horizon, known.rules.time_to_live
+    kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
+    kept |= {p.what for p in pairs if p.open or p.shown}
+    copies = tuple(sorted((c for c in received.copies if c.what in kept), key=_order))
+    after = Timeline(
+        copies,
+        tuple(sorted(received.consents, key=_order)),
+        tuple(sorted(received.changes, key=_order)),
+        tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
+        horizon,
+    )
+    instants = [one.time for one in copies if one.time is not None]  # one that is dated ahead begins to count
+    for pair in after.pairs:
+        one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.open and rule is not None and one.time is not None:
-            instants += (one.time, one.time + rule.scope.wait)
-    return after, min((t for t in instants if t > horizon), default=FOREVER)
+            instants.append(one.time + rule.scope.wait)
+    for consent in after.consents:
+        if consent.says is Says.PERMIT:
+            end = ended(consent, after.consents)
+            instants += (consent.given, consent.end if end is None else end)
+    return after, min((instant for instant in instants if instant > horizon), default=FOREVER)

@@ -1,0 +1,82 @@
+# What one does with a clone. `make help` lists it.
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO := .demo
+PRISM := .venv/prism
+PYTHON ?= $(shell for one in python3.11 python3; do \
+	$$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$one; break; }; done)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint types imports format golden lane-prism lane-postgres clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(INSTALLED) ## Invent a hospital, decide over it, compare with the truth; all in .demo
+	@rm -rf $(DEMO)
+	@$(BIN)/limen simulate --patients 400 --days 30 --seed 1 --output $(DEMO)/hospital
+	@echo
+	@$(BIN)/limen run --input $(DEMO)/hospital/feeds --output $(DEMO)/out --state $(DEMO)/state \
+		--as-of "$$($(BIN)/python -c 'import json; print(json.load(open("$(DEMO)/hospital/truth.json"))["as_of"])')"
+	@echo
+	@$(BIN)/limen score $(DEMO)/out --truth $(DEMO)/hospital/truth.json --state $(DEMO)/state
+	@echo
+	@echo "what the hospital sent             $(DEMO)/hospital/feeds"
+	@echo "what had to leave                  $(DEMO)/hospital/truth.json"
+	@echo "payloads for the CRM               $(DEMO)/out/crm/<route>/*.jsonl"
+	@echo "aggregates for the other side      $(DEMO)/out/aggregates/*.parquet"
+	@echo "for the hospital's reviewers       $(DEMO)/out/review/*.jsonl"
+	@echo "a record of every decision         $(DEMO)/out/audit/*.parquet"
+	@echo "sealed, what could not be read     $(DEMO)/out/quarantine/*.sealed"
+	@echo "what was published, signed         $(DEMO)/out/manifest/*.json"
+	@echo "the sums                           $(DEMO)/out/summary.json"
+	@echo "development keys and the vault     $(DEMO)/state"
+
+test: $(INSTALLED) ## Run the tests; LIMEN_CORPUS names a folder of public example messages
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports test ## Everything that must be right before a change lands
+
+lint: $(INSTALLED) ## Rules and format of the code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Types
+	@$(BIN)/mypy
+
+imports: $(INSTALLED) ## Which layer may import which
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format the code, and mend what can be mended by rule
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+golden: $(INSTALLED) ## Write tests/golden anew: on purpose, and read the difference
+	@LIMEN_GOLDEN=write $(BIN)/python -m pytest tests/test_architecture.py -k golden
+	@git diff --stat -- tests/golden
+
+lane-prism: $(INSTALLED) ## The same outputs on Beam's Prism runner; needs Go
+	@if ! command -v go >/dev/null; then \
+		echo "LANE SKIPPED: prism: Go is not installed"; \
+	elif ! GOBIN="$(CURDIR)/$(PRISM)" go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0; then \
+		echo "LANE SKIPPED: prism: Go could not build it (the lines above say why)"; \
+	else \
+		LIMEN_PRISM="$(CURDIR)/$(PRISM)/prism" $(BIN)/python -m pytest tests/test_prism.py; \
+	fi
+
+lane-postgres: $(INSTALLED) ## The vault on a throw-away PostgreSQL
+	@.ci/with-postgres $(BIN)/python -m pytest tests/test_vault.py
+
+clean: ## Remove what these commands made
+	rm -rf .venv $(DEMO) build dist *.egg-info .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.txt setup.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; on Debian: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "making .venv: half a minute, once"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@

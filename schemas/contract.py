@@ -1,0 +1,121 @@
+"""Payload contracts: what a CRM may rely on, route by route, as JSON Schema (draft 2020-12).
+
+A contract is made of the type of a payload and of the route's recipe, so it says no more and no less than what the job
+writes. It is named by the route's `recipe_revision` and, once published, never changes: whatever would change it (the
+recipe, the destination, the level, the envelope) wants a new revision, and with that a new file beside the old one.
+Closed everywhere: a what-if payload, or one of a shape that is not promised, is of no contract.
+Sources: CloudEvents 1.0 (attributes; Integer is 32 bits), 45 CFR 162.406 (NPI), DESIGN section 7 (crm/<route>/*.jsonl).
+"""
+
+from typing import Any
+
+import msgspec
+
+from schemas.crossing import Payload
+from schemas.opaque import ALPHABET
+from schemas.outcome import Reason
+from schemas.policy import Policy, Route
+from schemas.recipe import Action, Row
+
+Schema = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+_OPAQUE = f"[{ALPHABET.decode()}]{{32}}"  # 16 bytes
+_DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_NAME = "[a-z][a-z0-9-]{0,39}"
+
+
+def file_name(route: Route) -> str:
+    """Under which a contract is published."""
+    return f"{route.route}.v{route.recipe_revision}.schema.json"
+
+
+def published(route: Route, policy: Policy) -> bytes:
+    """The contract as it is published: the same bytes for the same promise."""
+    return msgspec.json.format(msgspec.json.encode(contract(route, policy)), indent=2) + b"\n"
+
+
+def contract(route: Route, policy: Policy) -> Schema:
+    """The JSON Schema of one payload of a route that delivers payloads.
+
+    Raises ValueError if a payload has an attribute of which this file says nothing.
+    """
+    declared = msgspec.json.schema(Payload)["$defs"]["Payload"]["properties"]
+    said = _attributes(route, policy)
+    if declared.keys() != said.keys():
+        raise ValueError("a payload's attributes and those of its contract differ")
+    types = {name: {"type": declared[name]["type"]} if "type" in declared[name] else {} for name in declared}
+    return {
+        "$schema": DRAFT,
+        "$id": f"urn:limen:contract:{route.route}:{route.recipe_revision}",
+        "title": f"{route.route}, revision {route.recipe_revision}",
+        "description": "One line of a payload file: a CloudEvents 1.0 envelope in JSON.",
+        **_closed({name: types[name] | said[name] for name in declared}, required=list(declared)),
+    }
+
+
+def _attributes(route: Route, policy: Policy) -> dict[str, Schema]:
+    """What is true of each attribute of the envelope, besides its type."""
+    return {
+        "id": _matching(f"{_OPAQUE}-{route.recipe_revision}-[1-9][0-9]*"),
+        "source": {"const": "urn:limen:boundary"},
+        "type": {"const": f"limen.{route.route}.v1"},
+        "time": _matching(f"{_DATE}T00:00:00Z") | {"format": "date-time"},
+        "subject": _matching(_OPAQUE),
+        "record": _matching(_OPAQUE),
+        "recordseq": {"minimum": 1, "maximum": 2**31 - 1},
+        "purpose": {"const": route.purpose},
+        "dest": {"const": route.destination.name},
+        "consentref": _matching(_OPAQUE),
+        "deidlevel": {"const": policy.level(route).label},
+        "policyrev": _matching(f"{_NAME}@[1-9][0-9]*"),
+        "recipe": {"const": route.recipe_name},
+        "correlationid": _matching(_OPAQUE),
+        "data": _data(route),
+        "specversion": {"const": "1.0"},
+        "datacontenttype": {"const": "application/json"},
+    }
+
+
+def _data(route: Route) -> Schema:
+    """The recipe's outbound fields but the subject and the time, which are attributes of the envelope."""
+    rows = [row for row in route.recipe if row.action not in (Action.DROP, Action.TOKEN) and row.to != "time"]
+    fields = {row.to: {"type": "string", **_field(row, route)} for row in rows}
+    return _closed(fields, required=[row.to for row in rows if _always(row, route)])
+
+
+def _field(row: Row, route: Route) -> Schema:
+    """What one row of a recipe can write."""
+    if row.action is Action.ENUMERATE:
+        return {"enum": sorted({word for word in row.values.values() if word})}
+    if row.action is Action.YEAR:
+        return _matching("[0-9]{4}")
+    if row.field == "time":
+        return _matching(_DATE) | {"format": "date"}
+    if row.field == "npi":
+        return _matching("[12][0-9]{9}")
+    words = _inbound(row.field, route)
+    return {"enum": sorted(words)} if words else {"minLength": 1}
+
+
+def _always(row: Row, route: Route) -> bool:
+    """Whether every payload has this field. One that the source may leave out, or that the recipe may leave without a
+    word, can be absent."""
+    words = _inbound(row.field, route)
+    if row.action is Action.ENUMERATE:
+        return bool(words) and all(row.values.get(word) for word in words)
+    return row.field == "time" or bool(words)
+
+
+def _inbound(field: str, route: Route) -> tuple[str, ...]:
+    """All words that an inbound field can be, if it is one that no release is without."""
+    return {"kind": tuple(route.kinds), "consent": (Reason.PERMITTED.value,)}.get(field, ())
+
+
+def _closed(properties: dict[str, Schema], required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _matching(pattern: str) -> Schema:
+    return {"pattern": f"^{pattern}$"}

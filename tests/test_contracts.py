@@ -1,0 +1,210 @@
+"""Contracts: what is published is what the types and the policy say, and what a run writes is of its contract."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hospital_files import Said, command, decide, payloads
+from jsonschema import Draft202012Validator
+
+from pipelines.export import publish_contracts
+from pipelines.simulate import simulate
+from schemas import contract as contracts
+from schemas.contract import contract, file_name, published
+from schemas.errors import ConfigurationError
+from schemas.policy import Policy, Route
+from schemas.recipe import Action
+
+PUBLISHED = Path(__file__).parent.parent / "docs/contracts"
+
+
+def routes(policy: Policy) -> list[Route]:
+    return [route for route in policy.routes if route.delivers == "payloads"]
+
+
+def route(policy: Policy, name: str) -> Route:
+    return next(one for one in policy.routes if one.route == name)
+
+
+def changed(policy: Policy, name: str, change: Callable[[dict[str, Any]], object]) -> Policy:
+    """The policy with one route changed, checked as if it were loaded."""
+    document = policy.model_dump(mode="json", by_alias=True)
+    change(next(one for one in document["routes"] if one["route"] == name))
+    return Policy.model_validate(document)
+
+
+def refused(payload: dict[str, Any], schema: dict[str, Any]) -> bool:
+    return not Draft202012Validator(schema).is_valid(payload)
+
+
+# --- the published files ------------------------------------------------------------------------------------------
+
+
+def test_what_is_published_is_what_the_policy_says(policy: Policy) -> None:
+    for one in routes(policy):
+        file = PUBLISHED / file_name(one)
+        assert file.exists(), f"publish it: limen contracts docs/contracts ({file_name(one)})"
+        assert file.read_bytes() == published(one, policy), f"step recipe_revision of {one.route}: its contract changed"
+
+
+def test_older_revisions_stay(policy: Policy) -> None:
+    found = {path.name for path in PUBLISHED.iterdir()}
+    for one in routes(policy):
+        assert {f"{one.route}.v{n}.schema.json" for n in range(1, one.recipe_revision + 1)} <= found
+    assert all(re.fullmatch(r"[a-z0-9-]+\.v[1-9]\d*\.schema\.json", name) for name in found)
+
+
+@pytest.mark.parametrize("file", sorted(PUBLISHED.iterdir()), ids=lambda path: path.name)
+def test_a_contract_is_a_closed_json_schema(file: Path) -> None:
+    schema = json.loads(file.read_bytes())
+    assert schema["$schema"] == contracts.DRAFT
+    Draft202012Validator.check_schema(schema)
+    assert schema["additionalProperties"] is schema["properties"]["data"]["additionalProperties"] is False
+
+
+def row(route: dict[str, Any], to: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in route["recipe"] if one["to"] == to)
+    return found
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another word": lambda route: row(route, "milestone")["values"].update(admitted="came-in"),
+    "a field less": lambda route: route["recipe"].remove(row(route, "clinician_npi")),
+    "a field that may be absent": lambda route: row(route, "milestone")["values"].pop("booked"),
+    "another destination": lambda route: route["destination"].update(name="elsewhere"),
+    "another purpose": lambda route: route.update(purpose="PATSUPPORT"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_published_contract_changes_only_with_a_step(
+    policy: Policy, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    def stepped(one: dict[str, Any]) -> None:
+        change(one)
+        one["recipe_revision"] += 1
+
+    names = publish_contracts(tmp_path, policy)
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    assert publish_contracts(tmp_path, policy) == []
+    with pytest.raises(ConfigurationError, match="step recipe_revision"):
+        publish_contracts(tmp_path, changed(policy, "hcp-notification", change))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    new = publish_contracts(tmp_path, changed(policy, "hcp-notification", stepped))
+    assert new == [f"hcp-notification.v{route(policy, 'hcp-notification').recipe_revision + 1}.schema.json"]
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
+
+
+def test_the_command_publishes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
+    def limen() -> Said:
+        return command(capsys, monkeypatch, "contracts", tmp_path / "contracts")
+
+    assert limen().code == 0
+    assert {path.name for path in (tmp_path / "contracts").iterdir()} == {file_name(one) for one in routes(policy)}
+    assert "nothing new" in limen().out
+    (tmp_path / "contracts" / file_name(routes(policy)[0])).write_bytes(b"{}")
+    said = limen()
+    assert (said.code, said.out) == (2, "")
+    assert "step recipe_revision" in said.err
+
+
+# --- what a contract says -----------------------------------------------------------------------------------------
+
+
+def test_a_contract_names_the_recipe_s_fields_and_no_others(policy: Policy) -> None:
+    for one in routes(policy):
+        outbound = {row.to for row in one.recipe if row.action is not Action.DROP}
+        assert {"subject", "time", *contract(one, policy)["properties"]["data"]["properties"]} == outbound
+
+
+def test_only_what_every_release_has_is_required(policy: Policy) -> None:
+    def required(of: Policy) -> list[str]:
+        fields: list[str] = contract(route(of, "hcp-notification"), of)["properties"]["data"]["required"]
+        return fields
+
+    assert "milestone" in required(policy)
+    assert "clinician_npi" not in required(policy)
+    assert "milestone" not in required(changed(policy, "hcp-notification", CHANGES["a field that may be absent"]))
+
+
+def test_an_attribute_without_a_word_is_found(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    class More(contracts.Payload):
+        extra: str = ""
+
+    More.__name__ = "Payload"
+    monkeypatch.setattr(contracts, "Payload", More)
+    with pytest.raises(ValueError, match="differ"):
+        contract(routes(policy)[0], policy)
+
+
+# --- what a run writes --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The payloads of a simulated hospital."""
+    folder = tmp_path_factory.mktemp("contracts")
+    hospital = simulate(60, 10, 1, folder / "hospital")
+    decide([hospital.feeds], folder / "out", folder / "state", hospital.as_of)
+    return payloads(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def schemas() -> dict[str, dict[str, Any]]:
+    """The published contracts, by the `recipe` of a payload."""
+    named = (re.fullmatch(r"(.*)\.v(\d+)\.schema\.json", path.name) for path in PUBLISHED.iterdir())
+    return {f"{one[1]}@{one[2]}": json.loads((PUBLISHED / one[0]).read_bytes()) for one in named if one}
+
+
+def test_every_payload_is_of_its_contract(written: list[dict[str, Any]], schemas: dict[str, dict[str, Any]]) -> None:
+    assert len(written) > 100
+    assert len({payload["recipe"] for payload in written}) > 1
+    for payload in written:
+        errors = Draft202012Validator(schemas[payload["recipe"]]).iter_errors(payload)
+        assert [(list(error.path), error.validator) for error in errors] == []
+
+
+WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a what-if": lambda payload: payload.update(whatif=True),
+    "a retraction": lambda payload: payload.update(retracts=1),
+    "a field more": lambda payload: payload["data"].update(name="x"),
+    "a required field less": lambda payload: payload["data"].pop("milestone"),
+    "an attribute less": lambda payload: payload.pop("consentref"),
+    "a word outside of the set": lambda payload: payload["data"].update(milestone="transferred"),
+    "an NPI that is none": lambda payload: payload["data"].update(clinician_npi="3234567893"),
+    "a time within the day": lambda payload: payload.update(time="2026-05-01T12:00:00Z"),
+    "a day that is none": lambda payload: payload.update(time="2026-13-01T00:00:00Z"),
+    "a subject that could be a name": lambda payload: payload.update(subject="Müller"),
+    "digits in a record": lambda payload: payload.update(record="1" + payload["record"][1:]),
+    "an empty consent reference": lambda payload: payload.update(consentref=""),
+    "an id of another revision": lambda payload: payload.update(id=payload["id"].replace("-", "-9", 1)),
+    "another level": lambda payload: payload.update(deidlevel="safe-harbor"),
+    "another destination": lambda payload: payload.update(dest="elsewhere"),
+    "another purpose": lambda payload: payload.update(purpose="HMARKT"),
+    "a sequence from nought": lambda payload: payload.update(recordseq=0),
+}
+
+
+@pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
+def test_what_is_not_promised_is_refused(
+    written: list[dict[str, Any]], schemas: dict[str, dict[str, Any]], spoil: Callable[[dict[str, Any]], object]
+) -> None:
+    right = next(payload for payload in written if "clinician_npi" in payload["data"])
+    wrong = copy.deepcopy(right)
+    spoil(wrong)
+    schema = schemas[right["recipe"]]
+    assert wrong != right and not refused(right, schema)
+    assert refused(wrong, schema)
+
+
+def test_a_payload_is_of_its_own_route_s_contract_only(
+    written: list[dict[str, Any]], schemas: dict[str, dict[str, Any]]
+) -> None:
+    for payload in written[:20]:
+        assert all(refused(payload, schema) for name, schema in schemas.items() if name != payload["recipe"])

@@ -1,0 +1,521 @@
+"""The words are true: what README and docs name is there, what they show comes out, what they say to type works."""
+
+import ast
+import hashlib
+import json
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+import typer
+import yaml
+from cryptography.exceptions import InvalidSignature
+from hospital_files import Said, command, decide, lines, payloads, records
+
+from pipelines import boundary, cli
+from pipelines import policy as policies
+from pipelines.simulate import simulate
+from schemas import audit_record
+from schemas.outcome import Reason, Verdict
+from schemas.policy import Policy, Route
+from schemas.recipe import _LEVELS, Action, Row
+from transforms.rules import fhir_consent
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+WITH_COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text()]
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=named)
+
+
+# --- reading Markdown ---------------------------------------------------------------------------------------------
+
+
+class Code(NamedTuple):
+    """A code block: its language, its text, and the comment that stands on the line before it (`<!-- … -->`)."""
+
+    language: str
+    text: str
+    mark: str
+
+
+def blocks(page: Path) -> list[Code]:
+    found = re.finditer(r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [Code(one[2], one[3], one[1] or "") for one in found]
+
+
+def marked(page: Path, mark: str) -> dict[str, str]:
+    """The blocks whose mark begins so: the rest of the mark → the text."""
+    return {one.mark.removeprefix(mark).strip(): one.text for one in blocks(page) if one.mark.startswith(mark)}
+
+
+def prose(page: Path) -> str:
+    """The text without code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def tables(page: Path, heading: str) -> list[list[str]]:
+    """The rows (without head) of all tables of the section with that heading, each a list of cells."""
+    section = re.split(r"^#+ ", prose(page), flags=re.MULTILINE)
+    text = next(part for part in section if part.split("\n", 1)[0].strip("`") == heading)
+    rows, head = [], True
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            head = True
+        elif set(line) <= set("|- "):
+            head = False
+        elif not head:
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def words(cell: str) -> list[str]:
+    """What stands in a cell as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def first_words(page: Path, heading: str) -> list[str]:
+    return [word for row in tables(page, heading) for word in words(row[0])]
+
+
+# --- what is named exists -----------------------------------------------------------------------------------------
+
+
+@each_page
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_paths_exist(page: Path) -> None:
+    folders = r"(pipelines|transforms|schemas|policies|tests|docs|benchmarks)/"
+    paths = [word.partition("::")[0] for word in words(prose(page)) if re.match(folders, word)]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_drawing_is_that_of_the_boundary() -> None:
+    drawn = [line for line in (boundary.__doc__ or "").splitlines() if "─" in line]
+    assert len(drawn) == 5
+    assert "\n".join(drawn) in README.read_text()
+
+
+def functions(file: Path) -> set[str]:
+    """The functions at the top of a module, private ones too."""
+    return {node.name for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_guarantee_names_its_code_and_its_tests() -> None:
+    rows = tables(README, "Guarantees")
+    assert len(rows) >= 10
+    for claim, enforced, proven in rows:
+        assert words(enforced) and all((ROOT / path).is_file() for path in words(enforced)), claim
+        assert words(proven), claim
+        for name in words(proven):
+            path, _, function = name.partition("::")
+            assert path.startswith("tests/test_") and function.startswith("test_"), name
+            assert (ROOT / path).is_file(), name
+            assert function in functions(ROOT / path), name
+
+
+@each_page
+def test_options_exist(page: Path) -> None:
+    """Every `--option` of the prose is one of a verb's."""
+    known = set(re.findall(r"\"(--[a-z-]+)\"", (ROOT / "pipelines/cli.py").read_text())) | {"--help"}
+    assert {word.split()[0] for word in words(prose(page)) if word.startswith("--")} <= known
+
+
+def verbs(app: typer.Typer) -> set[str]:
+    """Every command of an app, with the names of the groups that it is in."""
+    own = {one.name or (one.callback.__name__ if one.callback else "") for one in app.registered_commands}
+    inner = {
+        f"{one.name} {verb}"
+        for one in app.registered_groups
+        if one.typer_instance
+        for verb in verbs(one.typer_instance)
+    }
+    return own | inner
+
+
+def test_every_verb_is_named_and_no_other() -> None:
+    known = verbs(cli.app)
+    assert "quarantine open" in known
+    said = {" ".join(word.split()) for page in PAGES for word in words(prose(page)) if word.startswith("limen ")}
+    assert {verb for verb in known if not any(re.match(rf"limen {verb}\b", one) for one in said)} == set()
+    assert {one for one in said if not any(re.match(rf"limen {verb}\b", one) for verb in known)} == set()
+
+
+@each_page
+def test_nothing_is_named_that_only_one_machine_knows(page: Path) -> None:
+    text = page.read_text()
+    assert re.findall(r"(?<![\w.>])/(?:work|tmp|home|root|usr|var|opt|Users)\b", text) == []
+    hosts = set(re.findall(r"https?://([^/\s\"]+)", text))
+    assert hosts <= {"terminology.hl7.org", "loinc.org"}  # names of code systems
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 215
+
+
+# --- what they say to type works ----------------------------------------------------------------------------------
+
+Shell = Callable[[str], None]
+
+
+@pytest.fixture
+def limen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *arguments: command(capsys, monkeypatch, *arguments)
+
+
+@pytest.fixture
+def shell(limen: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """Do what one line of a block says, in a folder that holds what the README says to put there."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in marked(README, "file:").items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def do(line: str) -> None:
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "limen":
+            said = limen(*arguments)
+            assert said.code == 0, said
+        elif program == "make":
+            assert set(arguments) <= targets(), line
+        elif (program, *arguments[:1]) == ("cp", "-r"):
+            shutil.copytree(ROOT / arguments[1], tmp_path / arguments[2])
+        else:
+            pytest.fail(f"not a command that this test knows how to try: {program}")
+
+    return do
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=named)
+def test_commands_work(page: Path, shell: Shell) -> None:
+    for block in blocks(page):
+        if block.language == "sh":
+            for line in block.text.splitlines():
+                shell(line)
+
+
+@each_page
+def test_make_targets_exist(page: Path) -> None:
+    said = {word.split()[1] for word in words(prose(page)) if word.startswith("make ")}
+    assert said <= targets()
+
+
+def test_the_demo_prints_what_the_readme_shows(
+    limen: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines shown, in their order; "…" stands for lines left out. Sizes and seed are those of the Makefile."""
+    monkeypatch.chdir(tmp_path)
+    makefile = (ROOT / "Makefile").read_text()
+    [flags] = re.findall(r"limen simulate (.*) --output", makefile)
+    echoed = re.findall(r'^\t@echo "(.*\$\(DEMO\).*)"$', makefile, re.MULTILINE)
+    hospital, out = ".demo/hospital", (".demo/out", "--state", ".demo/state")
+    said = [limen("simulate", *flags.split(), "--output", hospital)]
+    as_of = json.loads(Path(hospital, "truth.json").read_bytes())["as_of"]
+    said += [limen("run", "--input", f"{hospital}/feeds", "--as-of", as_of, "--output", *out)]
+    said += [limen("score", "--truth", f"{hospital}/truth.json", *out)]
+    assert [one.code for one in said] == [0, 0, 0]
+
+    printed = [line.rstrip() for one in said for line in one.out.splitlines()]
+    printed += [line.replace("$(DEMO)", ".demo") for line in echoed]
+    rest = iter(printed)
+    missing = [line for line in marked(README, "demo")[""].splitlines() if line != "…" and line not in rest]
+    assert missing == [], "\n".join(["this is printed:", *printed])
+    named = [line.split()[-1].replace("$(DEMO)", ".demo").replace("<route>", "*") for line in echoed]
+    assert [path for path in named if not list(tmp_path.glob(path))] == []
+
+
+# --- your own data ------------------------------------------------------------------------------------------------
+
+
+def of_readme(folder: Path, change: Callable[[dict[str, Any]], object] = lambda consent: None) -> Path:
+    """The README's two messages, the consent changed."""
+    folder.mkdir(parents=True)
+    for name, text in marked(README, "file:").items():
+        content: Any = text
+        if name.endswith(".json"):
+            change(content := json.loads(text))
+        (folder / Path(name).name).write_text(content if content is text else json.dumps(content))
+    return folder
+
+
+def test_the_readme_s_consent_releases_one_payload(tmp_path: Path) -> None:
+    done = decide([of_readme(tmp_path / "feeds")], tmp_path / "out", tmp_path / "state", "2026-05-01")
+    assert done.summary["routes"]["patient-support"]["released"] == 1
+    assert [payload["recipe"] for payload in payloads(tmp_path / "out")] == ["patient-support@1"]
+
+
+@pytest.mark.parametrize(
+    "change, as_of",
+    [
+        pytest.param(lambda c: c["provision"].pop("purpose"), "2026-05-01", id="no purpose"),
+        pytest.param(lambda c: c["provision"].pop("actor"), "2026-05-01", id="no recipient"),
+        pytest.param(lambda c: c["provision"]["actor"][0].pop("role"), "2026-05-01", id="no role"),
+        pytest.param(lambda c: c.update(status="inactive"), "2026-05-01", id="not active"),
+        pytest.param(lambda c: c.update(dateTime="2026-04-22T00:00:00Z"), "2026-05-01", id="given too late"),
+        pytest.param(lambda c: c["patient"]["identifier"].update(value="12346"), "2026-05-01", id="another patient"),
+        pytest.param(lambda c: None, "2027-04-02", id="run out by --as-of"),
+    ],
+)
+def test_without_any_part_of_it_nothing_is_released(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], as_of: str
+) -> None:
+    done = decide([of_readme(tmp_path / "feeds", change)], tmp_path / "out", tmp_path / "state", as_of)
+    assert done.summary["pairs"] > 0
+    assert payloads(tmp_path / "out") == []
+
+
+# --- examples are of the real shape -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a simulated hospital in which every kind of file occurs."""
+    folder = tmp_path_factory.mktemp("docs")
+    hospital = simulate(150, 3, 1, folder / "hospital")
+    decide([hospital.feeds], folder / "out", folder / "state", hospital.as_of)
+    return folder / "out"
+
+
+def written(out: Path, kind: str) -> list[dict[str, Any]]:
+    """All that a run wrote of a kind, each as what its JSON or its row holds."""
+    if kind == "summary":
+        return [json.loads((out / "summary.json").read_bytes())]
+    if kind == "manifest":
+        return [json.loads(path.read_bytes()) for path in out.glob("manifest/*.json")]
+    if kind == "aggregates":
+        return [row for path in out.glob("aggregates/*.parquet") for row in pq.read_table(path).to_pylist()]
+    if kind == "audit":
+        return [row | {"horizon": f"{row['horizon']:%Y-%m-%dT%H:%M:%SZ}"} for row in records(out)]
+    return [json.loads(line) for line in lines(out, kind)]
+
+
+EXCERPTS = {"manifest/signed/facts", "summary/routes", "summary/reasons", "summary/unrouted_types"}
+
+
+def leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """(path, value) of every leaf. The names in an object are a leaf too, but where an example shows only some."""
+    if isinstance(value, dict):
+        if where not in EXCERPTS:
+            yield where, sorted(value)
+        for name, one in value.items():
+            yield from leaves(one, f"{where}/{name}")
+    elif isinstance(value, list):
+        for one in value:
+            yield from leaves(one, f"{where}[]")
+    else:
+        yield where, value
+
+
+def shape(value: Any) -> Any:
+    """How a value looks: words as they are; opaque names and digests by their length, figures as such."""
+    if not isinstance(value, str):
+        return value if isinstance(value, list) else type(value)
+    value = re.sub(r"[bcdfghjkmnpqrstz]{12,}", lambda found: f"<{len(found[0]) * '~'}>", value)
+    value = re.sub(r"\b[0-9a-f]{12,}\b", lambda found: f"<{len(found[0]) * '#'}>", value)
+    return re.sub(r"\d", "9", value)
+
+
+def looks_like(example: Any, real: list[Any]) -> bool:
+    if not isinstance(example, str) or not example.endswith("…"):
+        return shape(example) in [shape(one) for one in real]
+    begun = example.removesuffix("…").rstrip()
+    alphabets = (r"[0-9a-f]+", r"[0-9A-Za-z+/=]+")  # a digest, base64
+    return any(one.startswith(begun) for one in real) or any(
+        re.fullmatch(alphabet, begun) and all(re.fullmatch(alphabet, one) for one in real) for alphabet in alphabets
+    )
+
+
+EXAMPLES = marked(README, "example:")
+
+
+def test_there_is_an_example_of_each_kind() -> None:
+    assert set(EXAMPLES) == {"crm/patient-support", "audit", "review", "aggregates", "manifest", "summary"}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_examples_have_the_real_shape(out: Path, kind: str) -> None:
+    real: dict[str, list[Any]] = {}
+    for one in written(out, kind):
+        for where, value in leaves(one, kind):
+            real.setdefault(where, []).append(value)
+    for where, value in leaves(json.loads(EXAMPLES[kind]), kind):
+        assert where in real, where
+        assert looks_like(value, real[where]), where
+
+
+def test_the_example_of_an_audit_record_is_that_of_the_payload_s() -> None:
+    payload, record = (json.loads(EXAMPLES[kind]) for kind in ("crm/patient-support", "audit"))
+    assert [payload[name] for name in ("id", "record", "correlationid", "recipe", "deidlevel")] == [
+        record[name] for name in ("payload", "crm_record", "correlationid", "recipe", "level")
+    ]
+
+
+def test_every_output_is_described(out: Path) -> None:
+    patterns = [re.sub("<.*?>", "*", pattern) for pattern in first_words(README, "What comes out")]
+    described = {path for pattern in patterns for path in out.glob(pattern)}
+    found = {path for path in out.rglob("*") if path.is_file() and path.name != ".lock" and path.suffix != ".pem"}
+    assert described == found
+
+
+# --- tables are complete ------------------------------------------------------------------------------------------
+
+
+def test_every_verdict_and_reason_is_explained() -> None:
+    page = ROOT / "docs/reasons.md"
+    assert first_words(page, "Verdicts") == list(Verdict)
+    rows = tables(page, "Reasons")
+    assert [word for row in rows for word in words(row[0])] == list(Reason)
+    assert all(len(row) == 4 and all(row) for row in rows)
+
+
+def test_reasons_come_with_the_verdicts_that_are_said(out: Path) -> None:
+    rows = tables(ROOT / "docs/reasons.md", "Reasons")
+    said = {words(row[0])[0]: set(row[1].split(", ")) for row in rows}
+    assert set().union(*said.values()) <= set(Verdict)
+    seen = {(record["verdict"], record["reason"]) for record in records(out)}
+    assert len(seen) > 20
+    assert {(verdict, reason) for verdict, reason in seen if verdict not in said[reason]} == set()
+
+
+@pytest.mark.parametrize("file", ["transforms/rules/consent.py", "transforms/rules/fhir_consent.py"])
+def test_every_function_of_the_consent_rule_is_explained(file: str) -> None:
+    public = {name for name in functions(ROOT / file) if not name.startswith("_")}
+    assert set(first_words(ROOT / "docs/consent.md", file)) == public
+
+
+def test_every_element_of_a_consent_that_is_read_is_explained() -> None:
+    said = " ".join(first_words(ROOT / "docs/consent.md", "What the reader takes from a Consent"))
+    for struct in (fhir_consent.ConsentResource, fhir_consent.Provision):
+        for name in struct.__struct_fields__:
+            assert re.search(rf"\b{name.rstrip('_')}\b", said), name
+
+
+def test_every_column_of_the_audit_record_is_explained() -> None:
+    said = first_words(ROOT / "docs/audit.md", "The audit log, and how to check a run by hand")
+    assert said == audit_record.SCHEMA.names
+
+
+def test_the_policy_page_is_complete() -> None:
+    page = ROOT / "docs/policy.md"
+    files = set(first_words(page, "Writing a policy"))
+    assert files == {*policies.KNOWN, "routes/<route>.yaml"}
+    assert sorted(first_words(page, "A route")) == sorted(Route.model_fields)
+    assert first_words(page, "A recipe") == list(Action)
+    levels = {tuple(words(row[0] + row[1])): words(row[2])[0] for row in tables(page, "Levels")}
+    assert levels == {(str(points), str(action)): level.label for (points, action), level in _LEVELS.items()}
+
+
+def test_the_policy_page_s_rows_load() -> None:
+    [text] = [block.text for block in blocks(ROOT / "docs/policy.md") if block.language == "yaml"]
+    assert [Row.model_validate(row) for row in yaml.safe_load(text)]
+
+
+def test_what_the_readme_says_of_the_default_policy(policy: Policy) -> None:
+    limits = next(part for part in README.read_text().split("\n## ") if part.startswith("Limits"))
+    assert {route.route for route in policy.routes} <= set(words(limits))
+    assert policy.limits.smallest_cell == 11
+    assert {route.wait_days for route in policy.routes} == {1}
+
+
+# --- the audit page: its queries and its way to check a run -------------------------------------------------------
+
+QUERIES = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "sql"]
+
+
+def in_duckdb(query: str, out: Path) -> list[tuple[Any, ...]]:
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    rows: list[tuple[Any, ...]] = duckdb.sql(query.replace("out/audit", f"{out}/audit")).fetchall()
+    return rows
+
+
+def in_sqlite(query: str, out: Path) -> list[tuple[Any, ...]]:
+    """The same question to the same rows, in the SQL engine that Python brings along."""
+    columns = audit_record.SCHEMA.names
+    rows = [[value if isinstance(value, str | int) else str(value) for value in row.values()] for row in records(out)]
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute(f"CREATE TABLE audit ({', '.join(columns)})")
+        database.executemany(f"INSERT INTO audit VALUES ({', '.join('?' * len(columns))})", rows)
+        return database.execute(query.replace("read_parquet('out/audit/*.parquet')", "audit")).fetchall()
+
+
+@pytest.mark.parametrize("engine", [in_sqlite, in_duckdb])
+def test_the_queries_answer(out: Path, engine: Callable[[str, Path], list[tuple[Any, ...]]]) -> None:
+    payload = payloads(out)[0]
+    asked = [query.replace("the correlation id", payload["correlationid"]) for query in QUERIES]
+    everything, one, routes, left, twice = (engine(query, out) for query in asked)
+    assert sum(row[2] for row in everything) == len(records(out))
+    assert [(row[1], row[3]) for row in one] == [("permitted", payload["recipe"])]
+    assert {row[0] for row in routes} - {""} == {"closed-loop", "hcp-notification", "operations", "patient-support"}
+    assert sum(row[5] for row in left) == len(payloads(out))
+    assert twice == []
+
+
+@pytest.fixture
+def copied(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the outputs as `out` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(out, tmp_path / "out"))
+
+
+def check_by_hand() -> None:
+    [text] = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "python"]
+    exec(compile(text, "docs/audit.md", "exec"), {})  # noqa: S102  our own page
+
+
+def test_the_manifest_is_checked_by_hand(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [manifest] = copied.glob("manifest/*.json")
+    check_by_hand()
+    assert capsys.readouterr().out.startswith(f"signed and whole: {manifest.stem} ")
+
+
+def test_checked_by_hand_a_change_is_noticed(copied: Path) -> None:
+    file = next(copied.glob("crm/*/*.jsonl"))
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(AssertionError):
+        check_by_hand()
+    manifest = next(copied.glob("manifest/*.json"))
+    said = json.loads(manifest.read_bytes())
+    published = next(one for one in said["signed"]["files"] if one["path"] == file.relative_to(copied).as_posix())
+    published["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()  # whoever changed the file changes this too
+    manifest.write_text(json.dumps(said))
+    with pytest.raises(InvalidSignature):
+        check_by_hand()
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_the_signature_is_checked_with_openssl(copied: Path, spoilt: bool) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("OpenSSL's command is not installed")
+    if spoilt:
+        manifest = next(copied.glob("manifest/*.json"))
+        manifest.write_bytes(manifest.read_bytes().replace(b'"released": ', b'"released": 1', 1))
+    [text] = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "bash"]
+    done = subprocess.run(["bash", "-ec", text], capture_output=True, text=True, check=False)
+    assert ("Signature Verified Successfully" in done.stdout, done.returncode == 0) == (not spoilt, not spoilt), done

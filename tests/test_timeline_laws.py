@@ -1,0 +1,403 @@
+"""The laws of a timeline that is kept between calls (DESIGN section 3), on generated histories of one patient.
+
+A history is a list of facts, each with the hour at which it arrives; a plan says at which horizons the timeline is
+moved, and which call delivers which fact. `net` is what each CRM record shows: never written and taken back are equal.
+Convergence has two premises, which the plans keep: a permit arrives no later than the call that closes what it could
+ground or renew, and nothing for a key arrives after the key's time to live.
+`LIMEN_EXAMPLES` is the number of plans for each law.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import pytest
+from builders import CRM, TIME_TO_LIVE, WAIT, a_change, a_consent, a_milestone, a_route, a_scope, at, the_rules
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from schemas.event import AnyFact, Consent, Identity, Kind, Milestone, Says
+from schemas.instant import BEGINNING, FOREVER, HOUR
+from schemas.outcome import Verdict
+from schemas.timeline import Outcome, Timeline
+from transforms.rules.timeline import advance
+
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("LIMEN_EXAMPLES", "120")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+LAST = 24  # the hour of the last horizon, at most
+FREE = a_scope("HMARKT", recipients=(), needs_permit=False)
+ROUTES = {
+    "state": a_route("state"),
+    "event": a_route("event", by_patient=False),
+    "free": a_route("free", scope=FREE, by_patient=False),
+}
+RULES = the_rules(*ROUTES.values(), keeps=True)
+
+Net = dict[tuple[str, ...], bytes]  # record → content of the milestone that it shows
+Step = tuple[list[AnyFact], int]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    fact: AnyFact
+    hour: int
+
+    @property
+    def opens(self) -> int:
+        """The first instant after which nothing of the fact's own can begin: a milestone's wait is over."""
+        assert isinstance(self.fact, Milestone)
+        assert self.fact.time is not None
+        return self.fact.time + WAIT * HOUR
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`calls[i]` delivers `arrivals[i]`; `denial` is one more, for the law about denials; `others` another order."""
+
+    arrivals: tuple[Arrival, ...]
+    calls: tuple[int, ...]
+    horizons: tuple[int, ...]  # hours
+    denial: Arrival
+    others: tuple[int, ...]
+
+    def steps(self, *, extra: Arrival | None = None, order: Sequence[int] | None = None) -> list[Step]:
+        """The calls as planned."""
+        chosen = range(len(self.arrivals)) if order is None else order
+        facts = [(self.arrivals[i].fact, self.calls[i]) for i in chosen]
+        if extra is not None:
+            facts.append((extra.fact, first_call(self.horizons, at(extra.hour))))
+        return [([f for f, call in facts if call == i], at(hour)) for i, hour in enumerate(self.horizons)]
+
+    def once(self, *, extra: Arrival | None = None) -> list[Step]:
+        """Everything in one call."""
+        facts = [one.fact for one in self.arrivals] + ([extra.fact] if extra else [])
+        return [(facts, at(self.horizons[-1]))]
+
+
+def first_call(horizons: Sequence[int], instant: int) -> int:
+    """The first call whose horizon reaches an instant, else the last."""
+    return next((i for i, hour in enumerate(horizons) if at(hour) >= instant), len(horizons) - 1)
+
+
+# --- histories -----------------------------------------------------------------------------------------------------
+
+LAG = st.sampled_from([0, 0, 1, 3, 6, 12])
+
+
+@st.composite
+def milestones(draw: st.DrawFn) -> Arrival:
+    """Mostly told after it happened, sometimes ahead of its time; few message ids, so that copies conflict."""
+    hour = draw(st.integers(2, 18))
+    arrives = max(0, min(LAST, hour + draw(st.sampled_from([0, 0, 0, 1, 3, 6, 12, -3]))))
+    fact = a_milestone(
+        at(hour),
+        key=draw(st.integers(0, 5)),
+        visit=draw(st.sampled_from(["v0", "v1"])),
+        kind=draw(st.sampled_from([Kind.ADMITTED] * 3 + [Kind.REGISTERED, Kind.DISCHARGED])),
+        service_class=draw(st.sampled_from(["inpatient", "emergency"])),
+        cancels=draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
+        published=at(arrives),
+    )
+    return Arrival(fact, arrives)
+
+
+PERMIT, DENY = Says.PERMIT, Says.DENY
+OFTEN = [PERMIT] * 8 + [DENY, DENY, Says.ENDS, Says.VOID, Says.UNCLEAR, Says.NOTHING]
+
+
+@st.composite
+def consents(draw: st.DrawFn, says: Sequence[Says] = OFTEN) -> Arrival:
+    """A permit mostly reaches back before it was given and far ahead; the others bite at any time, dated ahead too."""
+    word, hour = draw(st.sampled_from(says)), draw(st.integers(0, 16))
+    permit = word is PERMIT
+    dated = hour if permit else draw(st.sampled_from([hour, hour, 0, 14, 22]))
+    purposes = ("PATSUPPORT", "HMARKT") if permit else ()
+    fact = a_consent(
+        word,
+        of=draw(st.integers(0, 3)),
+        version=draw(st.sampled_from([1, 1, 2, 2, 3, 3, (-1, at(hour), "")])),
+        given=at(dated),
+        said=at(dated + (0 if permit else draw(st.sampled_from([0, 0, 2])))),
+        start=draw(st.sampled_from([at(hour), BEGINNING, BEGINNING])),
+        end=draw(st.sampled_from([FOREVER] * 5 + [at(12), at(20)])),
+        purposes=draw(st.sampled_from([purposes] * 4 + [("HMARKT",), ("OTHER",)])),
+        recipients=draw(st.sampled_from([(CRM,) if permit else ()] * 4 + [("Organization/other",)])),
+    )
+    return Arrival(fact, min(LAST, hour + draw(LAG)))
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Arrival:
+    hour = draw(st.integers(0, 12))
+    return Arrival(a_change(at(hour), key=draw(st.integers(0, 1))), min(LAST, hour + draw(LAG)))
+
+
+@st.composite
+def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
+    """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like."""
+    found = draw(st.lists(milestones(), min_size=1, max_size=5)) + draw(st.lists(consents(), min_size=1, max_size=4))
+    found += draw(st.lists(changes(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
+    last = draw(st.sampled_from([LAST, LAST, 19, 16]))
+    found = [one for one in found if one.hour <= last]
+    horizons = tuple(sorted(draw(st.sets(st.integers(2, last), min_size=1, max_size=4)) | {last}))
+    kept: list[Arrival] = []
+    calls: list[int] = []
+    for one in found:  # milestones come first
+        low, high = first_call(horizons, at(one.hour)), len(horizons) - 1
+        if isinstance(one.fact, Milestone):
+            high = min(high, _key_expires(one, found, horizons))
+        elif isinstance(one.fact, Consent) and one.fact.says is PERMIT and punctual:
+            high = min([high, *_closes(one.fact, kept, calls, horizons), *_renews(one.fact, found, horizons)])
+        if low <= high:
+            kept.append(one)
+            calls.append(draw(st.integers(low, high)))
+    order = draw(st.permutations(range(len(kept))))
+    denial = draw(consents(says=(DENY,)))
+    denial = Arrival(denial.fact, min(denial.hour, last))
+    others = tuple(draw(st.permutations(range(len(kept)))))
+    return Plan(tuple(kept[i] for i in order), tuple(calls[i] for i in order), horizons, denial, others)
+
+
+def _key_expires(one: Arrival, found: Iterable[Arrival], horizons: Sequence[int]) -> int:
+    same = [a.fact.time for a in found if isinstance(a.fact, Milestone) and a.fact.key == one.fact.key]
+    return first_call(horizons, min(time for time in same if time is not None) + TIME_TO_LIVE * HOUR + 1)
+
+
+def _closes(permit: Consent, kept: Sequence[Arrival], calls: Sequence[int], horizons: Sequence[int]) -> Iterable[int]:
+    """The calls that close what a permit could ground."""
+    for one, call in zip(kept, calls, strict=True):
+        if isinstance(one.fact, Milestone) and permit.given <= one.opens:
+            yield max(call, first_call(horizons, one.opens))
+
+
+def _renews(permit: Consent, found: Iterable[Arrival], horizons: Sequence[int]) -> Iterable[int]:
+    """The calls that end what a permit could renew."""
+    for fact in (one.fact for one in found if isinstance(one.fact, Consent)):
+        for end in (fact.end, fact.given, max(fact.given, fact.start)):
+            if permit.given <= end < FOREVER:
+                yield first_call(horizons, end)
+
+
+# --- driving -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    before: Timeline
+    arrivals: list[AnyFact]
+    horizon: int
+    after: Timeline
+    outcomes: list[Outcome]
+    due: int
+    pairs: int
+    net: Net  # after it
+
+
+def record(outcome: Outcome) -> tuple[str, ...]:
+    """The CRM record of a pair's outcome, told apart from the rule's own way."""
+    event = outcome.event
+    assert isinstance(event, Milestone)
+    return (outcome.route,) if ROUTES[outcome.route].by_patient else (outcome.route, event.visit, event.kind)
+
+
+def apply(net: Net, outcomes: Iterable[Outcome]) -> Net:
+    """The CRM after these outcomes: retractions name what is shown, and a record is written at most once in a call."""
+    after, written = dict(net), set()
+    for outcome in outcomes:
+        if outcome.verdict not in (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED):
+            continue
+        assert isinstance(outcome.event, Milestone)
+        assert record(outcome) not in written, "two writes to one record in one call"
+        written.add(record(outcome))
+        if outcome.verdict is Verdict.RETRACTED:
+            assert after.pop(record(outcome), None) == outcome.event.what, "taken back what was not shown"
+            assert outcome.retracts == outcome.ordinal > 0
+        else:
+            after[record(outcome)] = outcome.event.what
+    return after
+
+
+def drive(steps: Iterable[Step]) -> list[Call]:
+    timeline, net, calls = Timeline(), Net(), []
+    for arrivals, horizon in steps:
+        after, outcomes, counts, due = advance(timeline, arrivals, horizon, RULES)
+        net = apply(net, outcomes)
+        calls.append(Call(timeline, arrivals, horizon, after, outcomes, due, counts.pairs, net))
+        timeline = after
+    return calls
+
+
+def net_of(steps: Iterable[Step]) -> Net:
+    return drive(steps)[-1].net
+
+
+def held(timeline: Timeline) -> int:
+    return sum(pair.settled is Verdict.HELD for pair in timeline.pairs)
+
+
+# --- laws ----------------------------------------------------------------------------------------------------------
+
+
+def convergence(plan: Plan) -> None:
+    """Any split gives the net state of a single run."""
+    assert net_of(plan.steps()) == net_of(plan.once())
+
+
+def order_within_a_call(plan: Plan) -> None:
+    """In which order a call's facts arrive changes nothing."""
+    for one, other in zip(drive(plan.steps()), drive(plan.steps(order=plan.others)), strict=True):
+        assert one.after == other.after and one.due == other.due
+        assert Counter(one.outcomes) == Counter(other.outcomes)
+
+
+def denial_monotonicity(plan: Plan) -> None:
+    """A denial never adds a release."""
+    assert net_of(plan.steps(extra=plan.denial)).items() <= net_of(plan.steps()).items()
+    assert net_of(plan.once(extra=plan.denial)).items() <= net_of(plan.once()).items()
+
+
+def revocation(plan: Plan) -> None:
+    """After every call each shown record has its permit, and nothing that came after it speaks against it."""
+    seen: list[AnyFact] = []
+    known: dict[bytes, Milestone] = {}
+    for call in drive(plan.steps()):
+        seen += call.arrivals
+        known |= {f.what: f for f in call.arrivals if isinstance(f, Milestone)}
+        for (route, *_), what in call.net.items():
+            shown, objections = known[what], list(_objections(seen, route))
+            assert shown.time is not None
+            assert shown.time <= call.horizon
+            if route == "free" and not objections:
+                continue
+            good = [
+                p
+                for p in seen
+                if isinstance(p, Consent)
+                if p.says is PERMIT and max(objections, default=BEGINNING) < p.given <= call.horizon
+                if ("HMARKT" in p.purposes if route == "free" else "PATSUPPORT" in p.purposes and CRM in p.recipients)
+            ]
+            change = [f.time for f in seen if isinstance(f, Identity)]
+            if route == "free" and objections == change:  # any permit says who the patient is
+                good += [p for p in seen if isinstance(p, Consent) and p.says is PERMIT and max(change) < p.given]
+                assert good
+                continue
+            assert any(p.start <= shown.time < p.end for p in good)
+            assert any(p.start <= call.horizon < p.end for p in good)
+
+
+def _objections(seen: Iterable[AnyFact], route: str) -> Iterable[int]:
+    """When something was said, at the latest, that stops a route."""
+    for fact in seen:
+        if isinstance(fact, Identity):
+            yield fact.time
+        elif isinstance(fact, Consent) and fact.says is Says.UNCLEAR:
+            yield max(fact.said, fact.start)
+        elif isinstance(fact, Consent) and fact.says is DENY:
+            purpose = "HMARKT" if route == "free" else "PATSUPPORT"
+            if fact.purposes in ((), (purpose,)) or purpose in fact.purposes:
+                if not fact.recipients or (route != "free" and CRM in fact.recipients):
+                    yield max(fact.said, fact.start)
+
+
+def conservation(plan: Plan) -> None:
+    """Held before and new pairs = released, suppressed, in review, and held after."""
+    for call in drive(plan.steps()):
+        n = Counter(o.verdict for o in call.outcomes if o.route)
+        settled = n[Verdict.RELEASED] + n[Verdict.SUPPRESSED] + n[Verdict.REVIEW]
+        assert held(call.before) + call.pairs == settled + held(call.after)
+        assert call.net == {record(o): o.event.what for o in _shown(call.after)}  # the timeline knows what is out
+
+
+def _shown(timeline: Timeline) -> Iterable[Outcome]:
+    copies = {copy.what: copy for copy in timeline.copies}
+    for pair in timeline.pairs:
+        if pair.shown:
+            yield Outcome(copies[pair.what], pair.route, pair.settled, None)  # type: ignore[arg-type]
+
+
+def idempotence(plan: Plan) -> None:
+    """Neither an empty call nor a second delivery of keys that still live changes anything."""
+    for call in drive(plan.steps()):
+        again, outcomes, _, due = advance(call.after, [], call.horizon, RULES)
+        assert again == call.after and not outcomes and due == call.due
+        live = [f for f in call.arrivals if not isinstance(f, Milestone) or _lives(f, call.horizon)]
+        again, outcomes, counts, _ = advance(call.after, live, call.horizon, RULES)
+        assert again == call.after and not counts.pairs
+        assert {o.verdict for o in outcomes} <= {Verdict.REPEATED}
+
+
+def _lives(fact: Milestone, horizon: int) -> bool:
+    assert fact.time is not None
+    assert fact.published is not None
+    return max(horizon, fact.published) <= fact.time + TIME_TO_LIVE * HOUR
+
+
+def due_is_sound(plan: Plan) -> None:
+    """Before `due` nothing happens by itself; at the last `due` nothing is left to happen."""
+    for call in drive(plan.steps()):
+        for hour in range(LAST + 12):
+            if call.horizon <= at(hour) < call.due:
+                assert not advance(call.after, [], at(hour), RULES)[1]
+        if call.horizon < call.due - 1 < FOREVER - 1:
+            assert not advance(call.after, [], call.due - 1, RULES)[1]
+
+
+def no_stale_release(plan: Plan) -> None:
+    """A record never goes back to an older milestone; the same one comes back only while its wait runs."""
+    newest: dict[tuple[str, ...], tuple[int, bytes]] = {}
+    for call in drive(plan.steps()):
+        for outcome in call.outcomes:
+            event = outcome.event
+            if outcome.verdict not in (Verdict.RELEASED, Verdict.RESTORED):
+                continue
+            assert isinstance(event, Milestone)
+            assert event.time is not None
+            old, new = newest.get(record(outcome), (BEGINNING, b"")), (event.time, event.what)
+            assert new >= old
+            if new == old:
+                assert outcome.verdict is Verdict.RESTORED and call.before.horizon < event.time + WAIT * HOUR
+            newest[record(outcome)] = new
+
+
+LAWS: tuple[Callable[[Plan], None], ...] = (
+    convergence,
+    order_within_a_call,
+    denial_monotonicity,
+    revocation,
+    conservation,
+    idempotence,
+    due_is_sound,
+    no_stale_release,
+)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_law(law: Callable[[Plan], None]) -> None:
+    @EXAMPLES
+    @given(plans())
+    def holds(plan: Plan) -> None:
+        law(plan)
+
+    holds()
+
+
+@EXAMPLES
+@given(plans(punctual=False))
+def test_late_permits_only_ever_show_less(plan: Plan) -> None:
+    assert net_of(plan.steps()).items() <= net_of(plan.once()).items()
+
+
+def test_the_plans_are_not_vacuous() -> None:
+    """Enough of the plans write, restore and take back for the laws to say something."""
+    seen: Counter[Verdict] = Counter()
+
+    @settings(EXAMPLES, max_examples=300)
+    @given(plans())
+    def count(plan: Plan) -> None:
+        assume(len(plan.horizons) > 1)
+        seen.update(o.verdict for call in drive(plan.steps()) for o in call.outcomes)
+
+    count()
+    assert seen[Verdict.RELEASED] > 50 and seen[Verdict.RETRACTED] > 5 and seen[Verdict.REVIEW] > 5, seen
