@@ -16,7 +16,7 @@ help: ## Show this list
 
 demo: $(INSTALLED) ## Invent a hospital, decide over it, compare with the truth; all in .demo
 	@rm -rf $(DEMO)
-	@$(BIN)/limen simulate --patients 400 --days 30 --seed 1 --output $(DEMO)/hospital
+	@$(BIN)/limen simulate --patients 1000 --days 7 --seed 1 --output $(DEMO)/hospital
 	@echo
 	@$(BIN)/limen run --input $(DEMO)/hospital/feeds --output $(DEMO)/out --state $(DEMO)/state \
 		--as-of "$$($(BIN)/python -c 'import json; print(json.load(open("$(DEMO)/hospital/truth.json"))["as_of"])')"

@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -250,13 +250,21 @@ def quarantine_open(
         sys.stdout.buffer.write(message.body + (b"" if raw else b"\n"))
 
 
+# The base of Typer's errors of usage, which has no public name of its own.
+USAGE = cast(type[typer.BadParameter], typer.BadParameter.__base__)
+
+
 def main() -> None:
     """The entry point: every error of ours is one line on stderr and an exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     # Beam warns on import that a Google client, which nothing here uses, is not installed.
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except USAGE as error:
+        if message := error.format_message():  # without one, the help was shown already
+            console.print(f"limen: {message.rstrip('.')}; see limen --help", markup=False)
+        sys.exit(2)
     except ConfigurationError as error:
         console.print(f"limen: {error}", markup=False)
         sys.exit(2)
@@ -269,7 +277,8 @@ def main() -> None:
     except Exception as defect:  # ours; its text may quote a value, so only its kind and its place are shown
         place = traceback.extract_tb(defect.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
-        console.print(f"limen: defect {type(defect).__name__} at {where}: nothing was published; report it", markup=False)
+        what = f"defect {type(defect).__name__} at {where}"
+        console.print(f"limen: {what}: repeat the command, it takes up where it is safe", markup=False)
         sys.exit(1)
 
 

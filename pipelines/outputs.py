@@ -116,14 +116,19 @@ def held(folder: Path, run: str) -> Iterator[Outputs]:
             "--output", f"{folder} cannot be written", "name a folder that this user may write"
         ) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
         yield Outputs(folder, run)
+    finally:
+        os.close(lock)
+
+
+def _lock(handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ConfigurationError(
             "--output", "another run is writing there now", "wait for it, or name another folder"
         ) from None
-    finally:
-        os.close(lock)
 
 
 def _refuse_others(folder: Path, run: str) -> None:

@@ -21,9 +21,9 @@ from typing import BinaryIO, NamedTuple, NoReturn, Protocol
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
+import transforms.batch  # noqa: F401  registers the coder of Block
 from pipelines.formats import BOM, REACH, cut, recognise, starts
 from schemas.errors import ConfigurationError, StoreError
-import transforms.batch  # noqa: F401  registers the coder of Block
 from schemas.message import Block, Format, Message
 
 LIMIT = 64_000_000

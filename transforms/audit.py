@@ -21,8 +21,8 @@ from apache_beam.typehints.decorators import no_annotations
 
 from schemas.audit_record import Columns, Places, table
 from schemas.crossing import Crossing
-from schemas.event import Made
-from schemas.keyset import Keyset, KeyPurpose
+from schemas.event import Made, Milestone
+from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy
 from schemas.stores import AuditLog, Opens
@@ -75,7 +75,7 @@ class _Audit(beam.DoFn):
         self._consents = Mac(keyset.derive(KeyPurpose.AUDIT, "consent"))
         routes = self._policy.routes
         self._place = {"": 0, **{route.route: place for place, route in enumerate(routes, 1)}}
-        self._desks = {route.route: Desk(route, self._policy, keyset) for route in routes}
+        self._desks = {r.route: Desk(r, self._policy, keyset) for r in routes if r.delivers == "payloads"}
         self._items = ReviewItems(self._policy, self._horizon, keyset)
         released = self._branch == "allowed"
         self._places = Places(
@@ -119,7 +119,9 @@ class _Audit(beam.DoFn):
                 yield f"quarantine/{opaque(one.event.key)}.sealed", one.event.sealed
         counts = Counter(zip(columns.place, columns.verdict, columns.reason, strict=True))
         rows = [(self._places.routes[place], verdict, reason, n) for (place, verdict, reason), n in counts.items()]
-        yield TaggedOutput("counts", (f"audit-{self._branch}-{batch.shard.hex()}", json.dumps({"outcomes": rows}).encode()))
+        yield TaggedOutput(
+            "counts", (f"audit-{self._branch}-{batch.shard.hex()}", json.dumps({"outcomes": rows}).encode())
+        )
 
     def _released(self, crossings: list[Crossing]) -> tuple[Columns, dict[str, list[bytes]]]:
         """The records of releases, and each payload route's lines, sorted by id."""
@@ -160,13 +162,18 @@ class _Audit(beam.DoFn):
             [one.reason for one in outcomes],
             [self._place[one.route] for one in outcomes],
             nothing,
-            nothing,
+            [self._correlation(one) for one in outcomes],
             nothing,
             nothing,
             self._references([tuple([fact.what for fact in one.facts]) if one.facts else () for one in outcomes]),
             [one.ordinal for one in outcomes],
             [one.copy for one in outcomes],
         )
+
+    def _correlation(self, outcome: Outcome) -> str:
+        """The id that the payload of this pair would carry, now or in a later run; "" where none ever leaves."""
+        desk = self._desks.get(outcome.route)
+        return desk.correlation(outcome.event.what) if desk and isinstance(outcome.event, Milestone) else ""
 
     def _names(self, keys: Sequence[bytes]) -> list[bytes]:
         """The event references of messages; the routes of one event share one."""

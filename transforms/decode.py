@@ -16,7 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Consent, Identity, Made, Milestone, encode
+from schemas.event import AnyFact, Consent, Made, Milestone, encode
 from schemas.instant import BEGINNING, FOREVER, zone
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.message import Block, Format, Message
@@ -139,7 +139,6 @@ def _dated(fact: AnyFact) -> int:
     """When a fact says that something happened, for the newest of a run; BEGINNING if it does not say."""
     if isinstance(fact, Milestone):
         return BEGINNING if fact.time is None else fact.time
-    if isinstance(fact, Consent | Identity):
-        time = fact.given if isinstance(fact, Consent) else fact.time
-        return BEGINNING if time == FOREVER else time
+    if isinstance(fact, Consent):
+        return BEGINNING if fact.given == FOREVER else fact.given
     return BEGINNING

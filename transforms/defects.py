@@ -21,5 +21,5 @@ def without_values(stage: str) -> Iterator[None]:
         yield
     except LimenError:
         raise
-    except Exception as defect:
+    except Exception as defect:  # noqa: BLE001  whatever it is, its text stays here
         raise Defect(f"defect_in_{stage}_{type(defect).__name__}") from None

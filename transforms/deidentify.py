@@ -13,6 +13,7 @@ from transforms.batch import Drafts, Outcomes
 from transforms.defects import without_values
 from transforms.rules.recipe import compiled
 
+
 class Deidentify(beam.PTransform):
     """(shard, releases) → (shard, drafts): outbound values and their fates."""
 

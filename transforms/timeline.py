@@ -25,6 +25,7 @@ from transforms.rules.timeline import Rules, advance
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()
 
+
 class Decided(NamedTuple):
     """The four ways out of a timeline, a list for each shard, and what entered (JSON)."""
 

@@ -17,6 +17,7 @@ from transforms.batch import Crossings, Drafts
 from transforms.defects import without_values
 from transforms.rules.records import Names, scope_of
 
+
 class Tokenize(beam.PTransform):
     """(shard, drafts) → (shard, crossings)."""
 

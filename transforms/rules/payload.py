@@ -7,7 +7,7 @@ Sources: CloudEvents 1.0; DESIGN sections 2 (token, record) and 7 (crm/<route>/*
 import msgspec
 
 from schemas.crossing import Crossing, Payload
-from schemas.keyset import Keyset, KeyPurpose
+from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy, Route
 from transforms.rules.digests import Mac
@@ -53,6 +53,10 @@ class Desk:
             one.made.data,
         )
         return identifier, correlation, self._encoder.encode(payload) + b"\n"
+
+    def correlation(self, what: bytes) -> str:
+        """One for each event and route, whatever becomes of it."""
+        return opaque(self._aliases.name(what))
 
     def _consent(self, consents: tuple[bytes, ...]) -> str:
         """Stands for the consent version that grounds a release."""

@@ -63,12 +63,18 @@ def advance(
     known = _Known(received, horizon, rules)
     before = {known.record(pair): pair for pair in timeline.pairs if pair.shown}
 
-    settled = [_settle(pair, known, received.outcomes) for pair in received.pairs]
+    outcomes, settled = received.outcomes, [_again(pair, known, received.outcomes) for pair in timeline.pairs]
+    for milestone in received.routed:
+        for rule in rules.routes[milestone.kind]:
+            pair = _first(milestone, rule, known, outcomes)
+            if rules.keeps:
+                settled.append(pair)
     if before:
         shown = {known.record(pair) for pair in settled if pair.shown}
-        received.outcomes += [_retracted(pair, known) for record, pair in before.items() if record not in shown]
+        outcomes += [_retracted(pair, known) for record, pair in before.items() if record not in shown]
+    counts = Counts(len(received.routed), sum([len(rules.routes[milestone.kind]) for milestone in received.routed]))
     after, due = _keep(received, settled, known) if rules.keeps else (timeline, FOREVER)
-    return after, received.outcomes, Counts(received.routed, received.paired), due
+    return after, outcomes, counts, due
 
 
 def _order(fact: AnyFact) -> tuple[bytes, bytes, int]:
@@ -95,14 +101,17 @@ class _Received:
         self.consents = list(timeline.consents)
         self.changes = list(timeline.changes)
         self.copies = list(timeline.copies)
-        self.pairs = list(timeline.pairs)
         self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
         self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
-        self.routed = self.paired = 0
+        self.routed: list[Milestone] = []  # the new ones, to be paired with their routes
+        self.places: dict[
+            bytes, int
+        ] = {}  # content → its place among the contents of its key, where it is not the first
         self._postponed: list[Milestone] = []
         self._seen: dict[bytes, set[bytes]] = {}  # key → contents
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats: dict[bytes, int] = {}
+        self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         for copy in self.copies:
             self.milestones.setdefault(copy.what, copy)
             self._note(self._key(copy), copy.what)
@@ -119,7 +128,8 @@ class _Received:
                 self._repeat(fact, Reason.SAME_MESSAGE)
         elif isinstance(fact, Consent):
             self.consents.append(fact)
-            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED))
+            place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
+            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
         else:
             self.changes.append(fact)
             if fact.counted:
@@ -130,7 +140,7 @@ class _Received:
         for fact in self._postponed:
             if fact.what not in self.milestones:
                 self.late[fact.what] = fact
-            self._pair(fact)
+            self._route(fact)
 
     def conflicting(self) -> set[bytes]:
         """The contents named by any copy of a key that came with different contents."""
@@ -141,31 +151,32 @@ class _Received:
     def _milestone(self, fact: Milestone) -> None:
         if not self.rules.routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
-        elif self._too_late(fact) and not fact.cancels:
+            return
+        key = self._key(fact)
+        if key is not fact.key and not fact.cancels:
             self._postponed.append(fact)
-        elif self._note(self._key(fact), fact.what):
+        elif self._note(key, fact.what):
             self.copies.append(fact)
-            self._pair(fact)
+            self._route(fact)
         else:
             self._repeat(fact, Reason.SAME_MESSAGE)
 
-    def _pair(self, fact: Milestone) -> None:
+    def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:
             self._repeat(fact, Reason.SAME_MILESTONE)
             return
         self.milestones[fact.what] = fact
-        routes = self.rules.routes[fact.kind]
-        self.routed += 1
-        self.paired += len(routes)
-        self.pairs += [Pair(fact.what, rule.name, HELD, False, True) for rule in routes]
-
-    def _too_late(self, fact: Milestone) -> bool:
-        published, time = fact.published, fact.time
-        return published is not None and time is not None and published - time > self.rules.time_to_live
+        self.routed.append(fact)
+        if (contents := self._routed_of.setdefault(fact.key, 0)) > 0:
+            self.places[fact.what] = contents
+        self._routed_of[fact.key] = contents + 1
 
     def _key(self, fact: Milestone) -> bytes:
         """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing."""
-        return fact.key + fact.what if self._too_late(fact) else fact.key
+        published, time = fact.published, fact.time
+        if published is None or time is None or published - time <= self.rules.time_to_live:
+            return fact.key
+        return fact.key + fact.what
 
     def _note(self, key: bytes, content: bytes) -> bool:
         """Remember a copy; False if this very copy was known."""
@@ -195,6 +206,7 @@ class _Known:
         self.horizon = horizon
         self.rules = rules
         self.milestones = received.milestones
+        self.places = received.places
         self._late = received.late
         self._consents = received.consents
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
@@ -273,8 +285,24 @@ class _Known:
 # --- 3. settle -----------------------------------------------------------------------------------------------------
 
 
-def _settle(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
-    """Count a held pair's verdict once, and say what its record shows from now on.
+def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[Outcome]) -> Pair:
+    """A new pair: its verdict is counted, unless it is held."""
+    verdict, reason, facts = known.verdict(milestone, rule)
+    released = verdict is RELEASED
+    if verdict is not HELD:
+        place = known.places.get(milestone.what, 0) if known.places else 0
+        outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
+    if not known.rules.keeps:
+        return _FORGOTTEN
+    waits = verdict is HELD or (released and _waits(milestone, rule, known.horizon))
+    return Pair(milestone.what, rule.name, verdict, released, waits, 1 if released else 0)
+
+
+_FORGOTTEN = Pair(b"", "", Verdict.SUPPRESSED, False, False)  # what nobody keeps need not be made
+
+
+def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
+    """A pair of an earlier call: a held one's verdict is counted once, what its record shows may change.
 
     A pair whose wait is over can only be taken back.
     """
