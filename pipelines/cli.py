@@ -274,7 +274,7 @@ def main() -> None:
     except LimenError as error:
         console.print(f"limen: {error}", markup=False)
         sys.exit(1)
-    except Exception as defect:  # ours; its text may quote a value, so only its kind and its place are shown
+    except Exception as defect:  # noqa: BLE001  ours; its text may quote a value: only kind and place are shown
         place = traceback.extract_tb(defect.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         what = f"defect {type(defect).__name__} at {where}"

@@ -61,10 +61,12 @@ RULES: Mapping[Reason, str] = {
     **dict.fromkeys(
         (
             Reason.SUPERSEDED, Reason.CANCELLED, Reason.CANCELLATION, Reason.AFTER_HORIZON, Reason.ROUTE_OFF,
-            Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE, Reason.SAME_MESSAGE,
-            Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY,
+            Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE,
         ),
         "transforms/rules/timeline.py",
+    ),
+    **dict.fromkeys(
+        (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), "transforms/rules/first_copy.py"
     ),
 }  # fmt: skip
 READING = "transforms/decode.py"  # every other reason

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from schemas.event import Consent, Identity, Kind, Milestone, Says, digest
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from transforms.rules.consent import Scope
-from transforms.rules.timeline import RouteRule, Rules
+from transforms.rules.routing import RouteRule, Rules
 
 PATIENT = "urn:id:MRN\x1f1"
 CRM = "Organization/crm"

@@ -172,7 +172,7 @@ def test_nothing_is_named_that_only_one_machine_knows(page: Path) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.read_text().splitlines()) <= 215
+    assert len(README.read_text().splitlines()) <= 220
 
 
 # --- what they say to type works ----------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ from schemas.event import AnyFact, Kind, Milestone, Says, digest
 from schemas.instant import FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
-from transforms.rules.timeline import Rules, advance
+from transforms.rules.routing import Rules
+from transforms.rules.timeline import advance
 
 FOLDER = os.environ.get("LIMEN_MODEL", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="LIMEN_MODEL is not set")

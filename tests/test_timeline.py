@@ -24,7 +24,8 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Says
 from schemas.instant import DAY, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
-from transforms.rules.timeline import Rules, advance
+from transforms.rules.routing import Rules
+from transforms.rules.timeline import advance
 
 STATE, EVENT = a_route("state"), a_route("event", by_patient=False)
 BOTH = the_rules(STATE, EVENT)
@@ -169,6 +170,12 @@ def test_a_cancellation_withdraws_its_visit_and_kinds(
         outcomes = decided(*order)
         assert of(outcomes, cancelled, route) == expected
         assert of(outcomes, by, route) == CANCELLATION
+
+
+@pytest.mark.parametrize("keys", [("A", "B"), ("B", "A")], ids=["later first", "earlier first"])
+def test_of_two_cancellations_the_later_counts(keys: tuple[str, str]) -> None:
+    earlier, later = a_cancellation(at(3), key=keys[0]), a_cancellation(at(6), key=keys[1])
+    assert of(decided(a_milestone(at(5)), earlier, later), a_milestone(at(5))) == CANCELLED
 
 
 def test_the_cancelled_newest_milestone_leaves_the_record_to_nobody_older() -> None:

@@ -19,8 +19,8 @@ from schemas.policy import Policy
 from schemas.timeline import Outcome
 from schemas.timeline import Timeline as Known
 from transforms.batch import Outcomes
-from transforms.rules.routing import rules
-from transforms.rules.timeline import Rules, advance
+from transforms.rules.routing import Rules, rules
+from transforms.rules.timeline import advance
 
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()

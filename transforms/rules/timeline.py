@@ -10,32 +10,16 @@ Order of arrival within a call changes nothing: facts are sorted first, and ever
 known. Rule source: DESIGN section 3, First copy wins; the laws are properties in tests/test_timeline_laws.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Kind, Made, Milestone, Says
+from schemas.event import AnyFact, Consent, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Timeline
-from transforms.rules.consent import Scope, Standing, decide, ended, standing
-
-
-class RouteRule(NamedTuple):
-    """What a timeline needs to know of a route. `by_patient`: one record per patient, else per visit and kind."""
-
-    name: str
-    scope: Scope
-    by_patient: bool
-    enabled: bool
-    shadow: bool
-
-
-class Rules(NamedTuple):
-    """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls."""
-
-    routes: Mapping[Kind, tuple[RouteRule, ...]]
-    time_to_live: int
-    keeps: bool
+from transforms.rules.consent import Standing, decide, ended, standing
+from transforms.rules.first_copy import Received, order
+from transforms.rules.routing import RouteRule, Rules
 
 
 class Counts(NamedTuple):
@@ -56,8 +40,8 @@ def advance(
     timeline: Timeline, arrivals: Iterable[AnyFact], horizon: int, rules: Rules
 ) -> tuple[Timeline, list[Outcome], Counts, int]:
     """Move a timeline to `horizon`. `due` is the next instant at which something happens without an arrival."""
-    received = _Received(timeline, rules)
-    for fact in sorted(arrivals, key=_order):
+    received = Received(timeline, rules)
+    for fact in sorted(arrivals, key=order):
         received.take(fact)
     received.take_late()
     known = _Known(received, horizon, rules)
@@ -77,132 +61,13 @@ def advance(
     return after, outcomes, counts, due
 
 
-def _order(fact: AnyFact) -> tuple[bytes, bytes, int]:
-    """By key and content; of equal copies the one published first."""
-    return fact.key, _content(fact), (fact.published or 0) if isinstance(fact, Milestone) else 0
-
-
-def _content(fact: Fact) -> bytes:
-    """What tells two copies of one message apart."""
-    if isinstance(fact, Milestone | Consent):
-        return fact.what
-    return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
-
-
-# --- 1. receive ----------------------------------------------------------------------------------------------------
-
-
-class _Received:
-    """All copies of messages known, old and new, and the outcomes of the messages that are no routed event."""
-
-    def __init__(self, timeline: Timeline, rules: Rules) -> None:
-        self.rules = rules
-        self.outcomes: list[Outcome] = []
-        self.consents = list(timeline.consents)
-        self.changes = list(timeline.changes)
-        self.copies = list(timeline.copies)
-        self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
-        self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
-        self.routed: list[Milestone] = []  # the new ones, to be paired with their routes
-        self.places: dict[
-            bytes, int
-        ] = {}  # content → its place among the contents of its key, where it is not the first
-        self._postponed: list[Milestone] = []
-        self._seen: dict[bytes, set[bytes]] = {}  # key → contents
-        self._conflicts: set[bytes] = set()  # keys with more than one content
-        self._repeats: dict[bytes, int] = {}
-        self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
-        for copy in self.copies:
-            self.milestones.setdefault(copy.what, copy)
-            self._note(self._key(copy), copy.what)
-        for fact in (*self.consents, *self.changes):
-            self._note(fact.key, _content(fact))
-
-    def take(self, fact: AnyFact) -> None:
-        if isinstance(fact, Milestone):
-            self._milestone(fact)
-        elif isinstance(fact, Made):
-            self._repeat(fact, fact.reason, fact.verdict)
-        elif not self._note(fact.key, _content(fact)):
-            if isinstance(fact, Consent) or fact.counted:
-                self._repeat(fact, Reason.SAME_MESSAGE)
-        elif isinstance(fact, Consent):
-            self.consents.append(fact)
-            place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
-            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
-        else:
-            self.changes.append(fact)
-            if fact.counted:
-                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY))
-
-    def take_late(self) -> None:
-        """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
-        for fact in self._postponed:
-            if fact.what not in self.milestones:
-                self.late[fact.what] = fact
-            self._route(fact)
-
-    def conflicting(self) -> set[bytes]:
-        """The contents named by any copy of a key that came with different contents."""
-        if not self._conflicts:
-            return set()
-        return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
-
-    def _milestone(self, fact: Milestone) -> None:
-        if not self.rules.routes.get(fact.kind):
-            self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
-            return
-        key = self._key(fact)
-        if key is not fact.key and not fact.cancels:
-            self._postponed.append(fact)
-        elif self._note(key, fact.what):
-            self.copies.append(fact)
-            self._route(fact)
-        else:
-            self._repeat(fact, Reason.SAME_MESSAGE)
-
-    def _route(self, fact: Milestone) -> None:
-        if fact.what in self.milestones:
-            self._repeat(fact, Reason.SAME_MILESTONE)
-            return
-        self.milestones[fact.what] = fact
-        self.routed.append(fact)
-        if (contents := self._routed_of.setdefault(fact.key, 0)) > 0:
-            self.places[fact.what] = contents
-        self._routed_of[fact.key] = contents + 1
-
-    def _key(self, fact: Milestone) -> bytes:
-        """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing."""
-        published, time = fact.published, fact.time
-        if published is None or time is None or published - time <= self.rules.time_to_live:
-            return fact.key
-        return fact.key + fact.what
-
-    def _note(self, key: bytes, content: bytes) -> bool:
-        """Remember a copy; False if this very copy was known."""
-        contents = self._seen.get(key)
-        if contents is None:
-            self._seen[key] = {content}
-            return True
-        if content in contents:
-            return False
-        contents.add(content)
-        self._conflicts.add(key)
-        return True
-
-    def _repeat(self, fact: AnyFact, reason: Reason, verdict: Verdict = Verdict.REPEATED) -> None:
-        """One more of the same: numbered, so that each copy keeps an audit record of its own."""
-        copy = self._repeats[fact.key] = self._repeats.get(fact.key, 0) + 1
-        self.outcomes.append(Outcome(fact, "", verdict, reason, (), copy))
-
-
 # --- 2. decide -----------------------------------------------------------------------------------------------------
 
 
 class _Known:
     """What is known of the patient at the horizon, arranged for decisions."""
 
-    def __init__(self, received: _Received, horizon: int, rules: Rules) -> None:
+    def __init__(self, received: Received, horizon: int, rules: Rules) -> None:
         self.horizon = horizon
         self.rules = rules
         self.milestones = received.milestones
@@ -334,16 +199,16 @@ def _retracted(pair: Pair, known: _Known) -> Outcome:
     return Outcome(milestone, pair.route, Verdict.RETRACTED, reason, facts, 0, pair.ordinal, pair.ordinal)
 
 
-def _keep(received: _Received, pairs: list[Pair], known: _Known) -> tuple[Timeline, int]:
+def _keep(received: Received, pairs: list[Pair], known: _Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
     horizon, time_to_live = known.horizon, known.rules.time_to_live
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
     kept |= {p.what for p in pairs if p.open or p.shown}
-    copies = tuple(sorted((c for c in received.copies if c.what in kept), key=_order))
+    copies = tuple(sorted((c for c in received.copies if c.what in kept), key=order))
     after = Timeline(
         copies,
-        tuple(sorted(received.consents, key=_order)),
-        tuple(sorted(received.changes, key=_order)),
+        tuple(sorted(received.consents, key=order)),
+        tuple(sorted(received.changes, key=order)),
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
     )

@@ -1,0 +1,126 @@
+"""First copy wins: what arrived, told apart from what arrived again.
+
+The same message again is repeated; another message that says the same is repeated, and its key is remembered; the same
+key with another content is a conflict, and every milestone that any of its copies names is sent to review, so that the
+order of arrival decides nothing. A message that comes after its time to live conflicts with nothing.
+Rule source: DESIGN section 3, First copy wins.
+"""
+
+from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone
+from schemas.outcome import Reason, Verdict
+from schemas.timeline import Outcome, Timeline
+from transforms.rules.routing import Rules
+
+
+def order(fact: AnyFact) -> tuple[bytes, bytes, int]:
+    """By key and content; of equal copies the one published first."""
+    return fact.key, content(fact), (fact.published or 0) if isinstance(fact, Milestone) else 0
+
+
+def content(fact: Fact) -> bytes:
+    """What tells two copies of one message apart."""
+    if isinstance(fact, Milestone | Consent):
+        return fact.what
+    return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
+
+
+class Received:
+    """All copies of messages known, old and new, and the outcomes of the messages that are no routed event."""
+
+    def __init__(self, timeline: Timeline, rules: Rules) -> None:
+        self.rules = rules
+        self.outcomes: list[Outcome] = []
+        self.consents = list(timeline.consents)
+        self.changes = list(timeline.changes)
+        self.copies = list(timeline.copies)
+        self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
+        self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
+        self.routed: list[Milestone] = []  # the new ones, to be paired with their routes
+        self.places: dict[bytes, int] = {}  # content → its place among those of its key, where it is not the first
+        self._postponed: list[Milestone] = []
+        self._seen: dict[bytes, set[bytes]] = {}  # key → contents
+        self._conflicts: set[bytes] = set()  # keys with more than one content
+        self._repeats: dict[bytes, int] = {}
+        self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
+        for copy in self.copies:
+            self.milestones.setdefault(copy.what, copy)
+            self._note(self._key(copy), copy.what)
+        for fact in (*self.consents, *self.changes):
+            self._note(fact.key, content(fact))
+
+    def take(self, fact: AnyFact) -> None:
+        if isinstance(fact, Milestone):
+            self._milestone(fact)
+        elif isinstance(fact, Made):
+            self._repeat(fact, fact.reason, fact.verdict)
+        elif not self._note(fact.key, content(fact)):
+            if isinstance(fact, Consent) or fact.counted:
+                self._repeat(fact, Reason.SAME_MESSAGE)
+        elif isinstance(fact, Consent):
+            self.consents.append(fact)
+            place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
+            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
+        else:
+            self.changes.append(fact)
+            if fact.counted:
+                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY))
+
+    def take_late(self) -> None:
+        """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
+        for fact in self._postponed:
+            if fact.what not in self.milestones:
+                self.late[fact.what] = fact
+            self._route(fact)
+
+    def conflicting(self) -> set[bytes]:
+        """The contents named by any copy of a key that came with different contents."""
+        if not self._conflicts:
+            return set()
+        return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
+
+    def _milestone(self, fact: Milestone) -> None:
+        if not self.rules.routes.get(fact.kind):
+            self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
+            return
+        key = self._key(fact)
+        if key is not fact.key and not fact.cancels:
+            self._postponed.append(fact)
+        elif self._note(key, fact.what):
+            self.copies.append(fact)
+            self._route(fact)
+        else:
+            self._repeat(fact, Reason.SAME_MESSAGE)
+
+    def _route(self, fact: Milestone) -> None:
+        if fact.what in self.milestones:
+            self._repeat(fact, Reason.SAME_MILESTONE)
+            return
+        self.milestones[fact.what] = fact
+        self.routed.append(fact)
+        if (contents := self._routed_of.setdefault(fact.key, 0)) > 0:
+            self.places[fact.what] = contents
+        self._routed_of[fact.key] = contents + 1
+
+    def _key(self, fact: Milestone) -> bytes:
+        """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing."""
+        published, time = fact.published, fact.time
+        if published is None or time is None or published - time <= self.rules.time_to_live:
+            return fact.key
+        return fact.key + fact.what
+
+    def _note(self, key: bytes, content: bytes) -> bool:
+        """Remember a copy; False if this very copy was known."""
+        contents = self._seen.get(key)
+        if contents is None:
+            self._seen[key] = {content}
+            return True
+        if content in contents:
+            return False
+        contents.add(content)
+        self._conflicts.add(key)
+        return True
+
+    def _repeat(self, fact: AnyFact, reason: Reason, verdict: Verdict = Verdict.REPEATED) -> None:
+        """One more of the same: numbered, so that each copy keeps an audit record of its own."""
+        copy = self._repeats[fact.key] = self._repeats.get(fact.key, 0) + 1
+        self.outcomes.append(Outcome(fact, "", verdict, reason, (), copy))
