@@ -45,7 +45,8 @@ class Says(StrEnum):
 
 
 class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False, tag_field="fact"):
-    """Root of the facts. `key` is the idempotency key, 32 bytes; `type` a word of a closed list."""
+    """Root of the facts. `key` is the idempotency key: as decoded its SHA-256, past the seam a keyed name of 16 bytes
+    that tells nothing to who does not hold the key. `type` is a word of a closed list."""
 
     key: bytes
     patient: str

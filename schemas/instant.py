@@ -93,7 +93,8 @@ def from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
 
 
 def _instant(moment: datetime, span: int) -> Instant | None:
-    time = (moment - _EPOCH) // _STEP
+    since = moment - _EPOCH  # its parts are whole numbers, and dividing by a step is dear
+    time = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
     return Instant(time, span) if _FIRST <= time <= _LAST else None
 
 

@@ -68,7 +68,9 @@ def a_consent(
     recipients = ((CRM,) if permit else ()) if recipients is None else recipients
     said = given if said is None else said
     ordered = (version, 0, "") if isinstance(version, int) else version
-    what = digest(says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients)[:16]
+    what = digest(
+        str(of), *ordered, says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients
+    )[:16]
     name = digest("consent", str(of), *ordered) if key is None else digest("consent message", str(key))
     return Consent(
         name, PATIENT, "Consent", what, f"ehr|Consent/{of}", ordered, says, given, said, start, end,

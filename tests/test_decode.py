@@ -154,7 +154,7 @@ def test_nothing_of_a_message_is_in_its_facts(policy: Policy) -> None:
     for fact in facts:
         hashes = [value for value in msgspec.structs.astuple(fact) if isinstance(value, bytes) and value]
         if not isinstance(fact, Made):
-            assert [len(one) for one in hashes] == ([32] if isinstance(fact, Identity) else [32, 16])
+            assert [len(one) for one in hashes] == ([16] if isinstance(fact, Identity) else [16, 16])
         else:
             assert len(hashes) == (2 if fact.verdict is Verdict.REJECTED else 1)
 

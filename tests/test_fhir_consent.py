@@ -311,10 +311,11 @@ def test_copies_and_versions_are_told_apart() -> None:
     assert len(nameless) == 2, "without an id, two contents are two Consents"
 
 
-def test_the_version_is_part_of_the_content() -> None:
+@pytest.mark.parametrize("other", [{"meta": {"versionId": "2"}}, {"id": "c2"}], ids=["version", "Consent"])
+def test_which_version_it_is_belongs_to_the_content(other: Json) -> None:
     """One CloudEvents id that carries two versions is one message with two contents: it grounds nothing."""
     envelope = {"source": "urn:feed", "native": "1", "envelope": "consent"}
-    one, two = (read(a_document(meta={"versionId": number}), **envelope) for number in ("1", "2"))
+    one, two = (read(a_document(**fields), **envelope) for fields in ({}, other))
     assert one.key == two.key and one.what != two.what
 
 

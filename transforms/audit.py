@@ -71,7 +71,6 @@ class _Audit(beam.DoFn):
     def setup(self) -> None:
         keyset = self._keys.open()
         self._log = self._reference.open()
-        self._events = Mac(keyset.derive(KeyPurpose.AUDIT, "event"))
         self._consents = Mac(keyset.derive(KeyPurpose.AUDIT, "consent"))
         routes = self._policy.routes
         self._place = {"": 0, **{route.route: place for place, route in enumerate(routes, 1)}}
@@ -137,7 +136,7 @@ class _Audit(beam.DoFn):
             correlations.append(correlation)
         entries = [one.entry for one in crossings]
         columns = Columns(
-            self._names([entry.key for entry in entries]),
+            [entry.key for entry in entries],
             [entry.type for entry in entries],
             [entry.verdict for entry in entries],
             [entry.reason for entry in entries],
@@ -156,7 +155,7 @@ class _Audit(beam.DoFn):
         """The records of everything that does not leave."""
         nothing = [""] * len(outcomes)
         return Columns(
-            self._names([one.event.key for one in outcomes]),
+            [one.event.key for one in outcomes],
             [one.event.type for one in outcomes],
             [one.verdict for one in outcomes],
             [one.reason for one in outcomes],
@@ -174,12 +173,6 @@ class _Audit(beam.DoFn):
         """The id that the payload of this pair would carry, now or in a later run; "" where none ever leaves."""
         desk = self._desks.get(outcome.route)
         return desk.correlation(outcome.event.what) if desk and isinstance(outcome.event, Milestone) else ""
-
-    def _names(self, keys: Sequence[bytes]) -> list[bytes]:
-        """The event references of messages; the routes of one event share one."""
-        name = self._events.name
-        names = {key: name(key) for key in set(keys)}
-        return [names[key] for key in keys]
 
     def _references(self, consents: Sequence[tuple[bytes, ...]]) -> list[list[str]]:
         """The references of consent versions."""

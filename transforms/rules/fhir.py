@@ -167,6 +167,8 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     """The patient key that a reference stands for, "" where it stands for no patient or could stand for two."""
     if reference is None or (reference.type or "Patient") != "Patient":
         return ""
+    if not reference.reference:  # the usual case in a feed: known by identifier alone
+        return preferred(identifiers([reference.identifier]), around.reading.identity_types) if reference.identifier else ""
     text = (reference.reference or "").partition("/_history/")[0]
     base, local = split_reference(text)
     literal = local.startswith("Patient/") and local != "Patient/"

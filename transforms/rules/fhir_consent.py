@@ -142,7 +142,9 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else (BEGINNING, FOREVER)
 
     version = _version(meta, around)
-    what = digest(patient, *version, says, *said, start, end, *(data or ()), scope, named, actions, recipients)[:16]
+    what = digest(
+        patient, resource.id, *version, says, *said, start, end, *(data or ()), scope, named, actions, recipients
+    )[:16]
     source = around.source or around.reading.source
     name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
     if around.native:

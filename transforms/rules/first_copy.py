@@ -6,10 +6,22 @@ order of arrival decides nothing. A message that comes after its time to live co
 Rule source: DESIGN section 3, First copy wins.
 """
 
+from collections.abc import Iterable
+from operator import attrgetter
+
 from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
+
+
+def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
+    """Facts in an order that no order of arrival can change."""
+    by_key = sorted(facts, key=_KEY)
+    return by_key if len({fact.key for fact in by_key}) == len(by_key) else sorted(by_key, key=order)
+
+
+_KEY = attrgetter("key")
 
 
 def order(fact: AnyFact) -> tuple[bytes, bytes, int]:

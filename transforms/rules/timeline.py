@@ -18,7 +18,7 @@ from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Timeline
 from transforms.rules.consent import Standing, decide, ended, standing
-from transforms.rules.first_copy import Received, order
+from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.routing import RouteRule, Rules
 
 
@@ -41,7 +41,7 @@ def advance(
 ) -> tuple[Timeline, list[Outcome], Counts, int]:
     """Move a timeline to `horizon`. `due` is the next instant at which something happens without an arrival."""
     received = Received(timeline, rules)
-    for fact in sorted(arrivals, key=order):
+    for fact in ordered(arrivals):
         received.take(fact)
     received.take_late()
     known = _Known(received, horizon, rules)
