@@ -24,7 +24,7 @@ from pipelines.feed_shape import Shapes, apart
 from pipelines.sources import Span, find, read, spans
 from schemas import feed_profile
 from schemas.errors import ConfigurationError, StoreError
-from schemas.event import Consent, Identity, Kind, Milestone, Says
+from schemas.event import Consent, Identity, Kind, Made, Milestone, Says
 from schemas.feed_profile import Drift, FeedProfile
 from schemas.instant import HOUR
 from schemas.message import Format
@@ -150,7 +150,7 @@ class Tally:
 
     def __init__(self, policy: Policy, recorded: FeedProfile | None = None) -> None:
         self.feed = Feed()
-        self._types, self._charset = policy.identity.types, policy.source.charset
+        self._types, self._charset = policy.identity_types, policy.source.charset
         self._shapes = Shapes(recorded)
         self._senders: set[int] = set()
 
@@ -172,7 +172,7 @@ class Tally:
         elif isinstance(fact, Identity):
             what = "identity"
         else:
-            what = fact.verdict.value
+            what = fact.verdict.value if isinstance(fact, Made) else Verdict.CONTROL.value
         feed.types[parts.type if parts else fact.type or OTHER if fact else UNREADABLE, what] += 1
         if patient:
             feed.found_by[parts.found_by(patient, self._types) if parts else "resolved"] += 1

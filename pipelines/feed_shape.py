@@ -17,6 +17,7 @@ import msgspec
 from schemas.errors import MessageError
 from schemas.feed_profile import CODE_SYSTEM, ELEMENT, EXTENSION, FACETS, OTHER, SEGMENT, VERSION, FeedProfile, Shape
 from transforms.rules import fhir, hl7
+from transforms.rules.fhir_parts import FhirIdentifier
 from transforms.rules.identity import SEPARATOR
 from transforms.rules.vocabulary import RESOURCE_TYPES, hl7_type
 
@@ -195,7 +196,7 @@ def _subject(kind: str, tree: dict[str, Any]) -> tuple[list[tuple[str, str]], st
     if kind == "Patient":
         stated, reference = tree.get("identifier") or [], tree.get("id")
     try:
-        identifiers = fhir.identifiers(msgspec.convert(stated, list[fhir.FhirIdentifier]))
+        identifiers = fhir.identifiers(msgspec.convert(stated, list[FhirIdentifier]))
     except msgspec.ValidationError:
         identifiers = []
     return [(one.type, one.value) for one in identifiers], reference if isinstance(reference, str) else ""

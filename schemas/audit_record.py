@@ -61,7 +61,8 @@ RULES: Mapping[Reason, str] = {
     **dict.fromkeys(
         (
             Reason.SUPERSEDED, Reason.CANCELLED, Reason.CANCELLATION, Reason.AFTER_HORIZON, Reason.ROUTE_OFF,
-            Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE,
+            Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE, Reason.SENSITIVE, Reason.DECEASED,
+            Reason.MINOR,
         ),
         "transforms/rules/timeline.py",
     ),

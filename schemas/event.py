@@ -5,6 +5,7 @@ traceback or a failed assertion shows the name of the class and no more.
 
     Milestone   something happened to a patient (or is taken back), as a recipe may read it
     Consent     what one version of one consent document says
+    Person      a patient died, or comes of age at some instant
     Identity    a merge, move, link or unlink told to one of its sides
     Made        a message whose outcome Decode knows already (rejected, unrouted, control)
 """
@@ -64,7 +65,8 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
 
     `what` is the digest of all of that without the envelope that said it: equal milestones, equal `what`.
     `time` is None where the source gave no time of day precision or better. `cancels` names the kinds that this
-    message takes back for the visit, up to its time.
+    message takes back for the visit, up to its time. `sensitive`: the policy's sensitivity.yaml marks it; no part of
+    `what`, since one copy that is marked binds for all.
     """
 
     what: bytes
@@ -76,6 +78,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     npi: str
     cancels: tuple[Kind, ...] = ()
     published: int | None = None
+    sensitive: bool = False
 
 
 class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
@@ -109,6 +112,15 @@ class Identity(Fact, tag="i", frozen=True, array_like=True, gc=False):
     counted: bool
 
 
+class Person(Fact, tag="p", frozen=True, array_like=True, gc=False):
+    """What demographics say of a patient that bears on every release: whether the patient died, and the instant of
+    majority (BEGINNING: not known). `counted` on one of the patient's keys only."""
+
+    adult_at: int
+    died: bool
+    counted: bool
+
+
 class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
     """An outcome that needs no patient. `sealed` is the message, readable by the quarantine's key holder alone."""
 
@@ -117,7 +129,7 @@ class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
     sealed: bytes = b""
 
 
-AnyFact = Milestone | Consent | Identity | Made
+AnyFact = Milestone | Consent | Identity | Person | Made
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[AnyFact])

@@ -40,12 +40,15 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"  # the source took the milestone back (A11, A13, S15, entered-in-error …)
     CANCELLATION = "cancellation"  # the message that takes a milestone back
     AFTER_HORIZON = "after_horizon"  # dated after the instant of decision
+    SENSITIVE = "sensitive"  # marked by the policy's sensitivity.yaml (42 CFR Part 2, psychotherapy, HIV …)
+    DECEASED = "deceased"  # nobody is reached out to any more
     ROUTE_OFF = "route_off"  # the policy's kill switch
     SHADOW = "shadow"  # decided and audited, never released
     # review
     CONFLICTING_COPY = "conflicting_copy"  # one idempotency key, two contents
     CONSENT_UNCLEAR = "consent_unclear"  # a consent that the rules do not fully understand
     IDENTITY_CHANGED = "identity_changed"  # merge, move, link or unlink, and no consent since
+    MINOR = "minor"  # not of age when it happened: somebody else may have to consent
     NO_TIME = "no_time"  # no time of day precision or better
     TOO_LATE = "too_late"  # published later than its event time plus the time to live
     DEFECT = "defect"  # a fault of ours: sealed, alarmed, never blocks the stream
@@ -61,6 +64,7 @@ class Reason(StrEnum):
     BAD_DELIMITERS = "bad_delimiters"
     NO_TYPE = "no_type"
     NO_PATIENT = "no_patient"
+    WRONG_ENVIRONMENT = "wrong_environment"  # a test or training message under a production policy
     UNKNOWN_KIND = "unknown_kind"
     UNKNOWN_MODIFIER = "unknown_modifier"
     INVALID_ENVELOPE = "invalid_envelope"

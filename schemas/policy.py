@@ -7,14 +7,20 @@ requires, and name purposes and kinds that exist. Reading the YAML is `pipelines
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from schemas.charset import codec
 from schemas.event import Kind
 from schemas.instant import DAY, zone
 from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
+# The rows of `transforms.rules.hl7_triggers`: ADT A01-A18, A21-A55, A60-A62; SIU S12-S17, S26
+TriggerName = Annotated[
+    str,
+    StringConstraints(pattern=r"^(ADT\^A(0[1-9]|1[0-8]|2[1-9]|[34][0-9]|5[0-5]|6[0-2])|SIU\^S(1[2-7]|26))$"),
+]
 
 INBOUND = ("patient", "visit", "kind", "time", "service_class", "npi", "consent")  # what a recipe may read
 
@@ -26,32 +32,65 @@ class Validity(Strict):
     ends: date
 
 
+def _never_social_security(types: tuple[str, ...]) -> tuple[str, ...]:
+    if not types or {"SS", "SSN", "SB"} & set(types):
+        raise ValueError("at least one type, and never a social security number")
+    return types
+
+
+# Identifier types of HL7 table 0203 in order of preference; "" stands for untyped.
+IdentifierTypes = Annotated[tuple[str, ...], AfterValidator(_never_social_security)]
+
+
 class Identity(Strict):
-    """Identifier types of HL7 table 0203 in order of preference; "" stands for untyped."""
+    """By which identifiers a patient is known."""
 
-    types: tuple[str, ...]
-
-    @field_validator("types")
-    @classmethod
-    def _never_social_security(cls, types: tuple[str, ...]) -> tuple[str, ...]:
-        if not types or {"SS", "SSN", "SB"} & set(types):
-            raise ValueError("at least one type, and never a social security number")
-        return types
+    types: IdentifierTypes
 
 
 class Source(Strict):
-    """How a feed is to be read. `consent_profile` says how it means a Consent's root provision; never a guess."""
+    """How a feed is to be read: its profile.
+
+    `charset` is that of HL7 messages which declare none (table 0211), `zone` that of times without an offset.
+    `identity_types` stands in for the policy's where this source types its identifiers in another way. `triggers`: the
+    HL7 trigger events whose milestones and demographics are taken, None for all; what takes a milestone back or changes
+    an identity is always taken, since it only ever tightens. `consent_profile` says how the source means a Consent's
+    root provision; never a guess.
+    """
 
     name: Name
     charset: str
     zone: str
+    identity_types: IdentifierTypes | None = None
+    triggers: tuple[TriggerName, ...] | None = None
     consent_profile: Literal["root-is-rule"]
+
+    @field_validator("charset")
+    @classmethod
+    def _known_charset(cls, name: str) -> str:
+        if codec(name) is None:
+            raise ValueError("unknown character set; name one of HL7 table 0211")
+        return name
 
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
         zone(name)
         return name
+
+
+class Sensitivity(Strict):
+    """What marks an event as specially protected, and the age at which a patient is of age, in years.
+
+    `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10 and FHIR serviceType codes. `locations`: HL7
+    PV1-3 point of care, facility or building. `facilities`: HL7 MSH-4.
+    """
+
+    majority_age: int = Field(ge=14, le=21)
+    labels: dict[str, tuple[str, ...]]
+    services: frozenset[str]
+    locations: frozenset[str]
+    facilities: frozenset[str]
 
 
 class Limits(Strict):
@@ -139,6 +178,7 @@ class Policy(Strict):
     source: Source
     limits: Limits
     review: ReviewTerms
+    sensitivity: Sensitivity
     fields: tuple[Field_, ...]
     purposes: dict[Code, tuple[Code, ...]]
     routes: tuple[Route, ...]
@@ -148,6 +188,11 @@ class Policy(Strict):
     def name(self) -> str:
         """Which policy in which revision, as payload and audit say it."""
         return f"{self.policy}@{self.revision}"
+
+    @property
+    def identity_types(self) -> tuple[str, ...]:
+        """By which types of identifiers the patients of the source are known, in order of preference."""
+        return self.source.identity_types or self.identity.types
 
     def level(self, route: Route) -> Level:
         """The computed level of a route's recipe."""

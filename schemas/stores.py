@@ -33,6 +33,10 @@ class Vault(Protocol):
         """The record key, if there is one. Makes none."""
         ...
 
+    def close(self) -> None:
+        """Let go of what `open` took hold of."""
+        ...
+
     def resolve(self, scope: str, record: bytes) -> str | None:
         """The patient of a record key; None if it is unknown in this scope or its patient was shredded."""
         ...

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from schemas.event import AnyFact, Consent, Identity, Milestone
+from schemas.event import AnyFact, Consent, Identity, Milestone, Person
 from schemas.instant import BEGINNING
 from schemas.outcome import Reason, Verdict
 
@@ -40,12 +40,14 @@ class Pair(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """All that is known of one patient: copies of messages, consents (which never expire), changes of identity, and
-    the pairs that are open, shown, or whose milestone may come again. `horizon` is the instant it was moved to."""
+    """All that is known of one patient: copies of messages, consents (which never expire), changes of identity,
+    demographics, and the pairs that are open, shown, or whose milestone may come again. `horizon` is the instant it was
+    moved to."""
 
     copies: tuple[Milestone, ...] = ()
     consents: tuple[Consent, ...] = ()
     changes: tuple[Identity, ...] = ()
+    people: tuple[Person, ...] = ()
     pairs: tuple[Pair, ...] = ()
     horizon: int = BEGINNING
 

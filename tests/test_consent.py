@@ -107,6 +107,8 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
         case("renewed at the instant of its end", RELEASED,
              a_consent(end=at(7)), a_consent(of=1, given=at(7), start=at(7))),
         case("renewed too late", EXPIRED, a_consent(end=at(7)), a_consent(of=1, given=at(7) + 1, start=at(7) + 1)),
+        case("renewed too late, to begin in time", EXPIRED,
+             a_consent(end=at(9)), a_consent(of=1, given=at(9) + 1), horizon=at(10)),
         case("renewed in time, to begin too late", EXPIRED,
              a_consent(end=at(7)), a_consent(of=1, given=at(6), start=at(7) + 1)),
         case("renewed by two in turn", RELEASED,

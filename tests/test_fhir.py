@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import MessageError
-from schemas.event import Identity, Kind, Made, Milestone
+from schemas.event import Identity, Kind, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules.fhir import NPI_SYSTEM, Around, read, split_reference
@@ -291,9 +291,11 @@ def test_clinicians(participant: object, npi: str) -> None:
 def test_demographics_are_control() -> None:
     cases: list[dict[str, Any]] = [{}, {"link": []}, {"identifier": [typed("MR")], "name": [{"family": "DOE"}]}]
     for fields in cases:
-        (fact,) = read({"resourceType": "Patient", "id": "7", **fields}, AROUND)
-        assert isinstance(fact, Made)
-        assert (fact.key, fact.verdict, fact.reason) == (b"", Verdict.CONTROL, Reason.DEMOGRAPHICS)
+        facts = read({"resourceType": "Patient", "id": "7", **fields}, AROUND)
+        assert [fact.counted for fact in facts if isinstance(fact, Person)] == [True, False][: len(facts)]
+    (nobody,) = read({"resourceType": "Patient", "name": [{"family": "DOE"}]}, AROUND)
+    assert isinstance(nobody, Made)
+    assert (nobody.verdict, nobody.reason) == (Verdict.CONTROL, Reason.DEMOGRAPHICS)
 
 
 def test_a_link_is_told_to_all_sides_and_counted_once() -> None:

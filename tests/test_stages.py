@@ -58,6 +58,9 @@ class Vault:
         HAPPENED.append(("vault", (scope, list(patients))))
         return [self.known.setdefault((scope, one), len(self.known).to_bytes(16, "big")) for one in patients]
 
+    def close(self) -> None:
+        pass
+
     def find(self, scope: str, patient: str) -> bytes | None:
         return self.known.get((scope, patient))
 

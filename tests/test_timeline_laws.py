@@ -210,12 +210,13 @@ def apply(net: Net, outcomes: Iterable[Outcome]) -> Net:
             continue
         assert isinstance(outcome.event, Milestone)
         assert record_of(outcome.event, outcome.route) not in written, "two writes to one record in one call"
+        assert outcome.ordinal > 0
         written.add(record_of(outcome.event, outcome.route))
         if outcome.verdict is Verdict.RETRACTED:
             assert after.pop(record_of(outcome.event, outcome.route), None) == outcome.event.what, (
                 "taken back what was not shown"
             )
-            assert outcome.retracts == outcome.ordinal > 0
+            assert outcome.retracts == outcome.ordinal
         else:
             after[record_of(outcome.event, outcome.route)] = outcome.event.what
     return after
@@ -388,6 +389,13 @@ def test_due_counts_what_is_dated_ahead_even_if_it_is_decided() -> None:
     ahead = [a_milestone(at(hour), key="same", visit="v2") for hour in (20, 21)]
     first, second = drive([([a_consent(), a_milestone(at(5)), *ahead], at(10)), ([], at(20))])
     assert first.due == at(20)
+    assert ("state",) in first.net and ("state",) not in second.net
+
+
+def test_due_counts_an_ending_that_is_dated_ahead() -> None:
+    ending = a_consent(Says.ENDS, version=2, given=at(15))
+    first, second = drive([([a_consent(), a_milestone(at(5)), ending], at(10)), ([], at(15))])
+    assert first.due == at(15)
     assert ("state",) in first.net and ("state",) not in second.net
 
 

@@ -25,7 +25,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.seal import QUARANTINE_INFO, Quarantined, seal
 from schemas.stores import Opens
-from transforms.rules import hl7_events
+from transforms.rules import hl7_events, sensitivity
 from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Counted, Envelopes
 from transforms.rules.identity import Reading
@@ -135,7 +135,18 @@ class _Reader:
 def reader(policy: Policy) -> _Reader:
     """The reader of the policy's source."""
     source = policy.source
-    reading = Reading(source.name, source.charset, zone(source.zone), policy.identity.types)
+    triggers = None if source.triggers is None else frozenset(source.triggers)
+    in_production = policy.environment == "production"
+    local = zone(source.zone)
+    reading = Reading(
+        source.name,
+        source.charset,
+        local,
+        policy.identity_types,
+        triggers,
+        in_production,
+        sensitivity.compiled(policy.sensitivity),
+    )
     return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read))
 
 

@@ -13,7 +13,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from schemas.event import AnyFact, Consent, Identity, Made, Milestone, decode
+from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, decode
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.timeline import Outcome
@@ -124,7 +124,7 @@ def _for_review(facts: list[AnyFact], known: Rules) -> tuple[list[Outcome], int,
             outcomes += [Outcome(fact, r.name, Verdict.REVIEW, Reason.DEFECT, (), place) for r in routes]
         elif isinstance(fact, Consent):
             outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.DEFECT, (), place))
-        elif isinstance(fact, Identity) and fact.counted:
+        elif isinstance(fact, Identity | Person) and fact.counted:
             outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.DEFECT, (), place))
     return outcomes, routed, pairs
 

@@ -37,6 +37,9 @@ class _Tokenize(beam.DoFn):
         self._vault = self._reference.open()
         self._routes = {route.route: route for route in self._policy.routes}
 
+    def teardown(self) -> None:
+        self._vault.close()
+
     def process(self, batch: Drafts) -> Iterable[Crossings]:
         with without_values("tokenize"):
             crossings = self._crossings(batch.items)

@@ -16,7 +16,8 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir, fhir_consent
-from transforms.rules.fhir import ABSENT, Around, Part
+from transforms.rules.fhir import Around
+from transforms.rules.fhir_parts import ABSENT, Part
 from transforms.rules.identity import Reading, national_provider
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Kind, Made, Milestone, digest
+from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, digest
 from schemas.instant import FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
+from transforms.rules.fhir_parts import Concept, FhirIdentifier, Meta, Part, Participant, Reference, Resource
 from transforms.rules.identity import (
     NEVER,
     Identifier,
@@ -22,6 +23,7 @@ from transforms.rules.identity import (
     patient_key,
     preferred,
 )
+from transforms.rules.sensitivity import Sensitivity, adult_at, labelled, served
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
 CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
@@ -37,81 +39,7 @@ SERVICE_CLASSES = {
 ENCOUNTER = {"finished": Kind.DISCHARGED}
 EPISODE = {"finished": Kind.EPISODE_COMPLETED}
 APPOINTMENT = {"booked": Kind.BOOKED, "fulfilled": Kind.ATTENDED}
-ABSENT = msgspec.Raw()  # an element that is not there; Raw reads any value of one that is
 WITHDRAWN = frozenset({"cancelled", "entered-in-error"})
-
-
-# --- the parts of a resource that are read -------------------------------------------------------------------------
-
-
-class Part(msgspec.Struct, frozen=True, gc=False):
-    """Root of the partial resources; prints nothing."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class Coding(Part, frozen=True, gc=False):
-    system: str | None = None
-    code: str | None = None
-
-
-class Concept(Part, frozen=True, gc=False):
-    coding: list[Coding] | None = None
-
-
-class FhirIdentifier(Part, frozen=True, gc=False):
-    use: str | None = None
-    system: str | None = None
-    value: str | None = None
-    type: Concept | None = None
-
-
-class Reference(Part, frozen=True, gc=False):
-    reference: str | None = None
-    type: str | None = None
-    identifier: FhirIdentifier | None = None
-
-
-class Period(Part, frozen=True, gc=False):
-    start: str | None = None
-    end: str | None = None
-
-
-class Meta(Part, frozen=True, gc=False):
-    versionId: str | None = None
-    lastUpdated: str | None = None
-
-
-class Participant(Part, frozen=True, gc=False):
-    modifierExtension: object = None
-    individual: Reference | None = None  # Encounter
-    actor: Reference | None = None  # Appointment
-
-
-class Link(Part, frozen=True, gc=False):
-    other: Reference | None = None
-
-
-class Resource(Part, frozen=True, gc=False):
-    """The union of what the four clinical types need; elements of other types stay unread."""
-
-    resourceType: str
-    id: str | None = None
-    meta: Meta | None = None
-    implicitRules: str | None = None
-    modifierExtension: object = None
-    contained: list[dict[str, object]] | None = None
-    identifier: list[FhirIdentifier] | None = None
-    status: str | None = None
-    subject: Reference | None = None
-    patient: Reference | None = None
-    class_: Coding | None = msgspec.field(default=None, name="class")
-    period: Period | None = None
-    participant: list[Participant] | None = None
-    created: str | None = None
-    end: str | None = None
-    link: list[Link] | None = None
 
 
 class Around(Part, frozen=True, gc=False):
@@ -168,7 +96,11 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     if reference is None or (reference.type or "Patient") != "Patient":
         return ""
     if not reference.reference:  # the usual case in a feed: known by identifier alone
-        return preferred(identifiers([reference.identifier]), around.reading.identity_types) if reference.identifier else ""
+        return (
+            preferred(identifiers([reference.identifier]), around.reading.identity_types)
+            if reference.identifier
+            else ""
+        )
     text = (reference.reference or "").partition("/_history/")[0]
     base, local = split_reference(text)
     literal = local.startswith("Patient/") and local != "Patient/"
@@ -307,7 +239,23 @@ def _milestone(
     time, span = found or (None, 0)
     what = digest(patient, kind, visit, time, span, service_class, npi, cancels)[:16]
     key = _key(resource, around, patient, what)
-    return [Milestone(key, patient, resource.resourceType, what, kind, visit, time, span, service_class, npi, cancels)]
+    return [
+        Milestone(
+            key, patient, resource.resourceType, what, kind, visit, time, span, service_class, npi, cancels,
+            None, _sensitive(resource, around.reading.sensitivity),
+        )
+    ]  # fmt: skip
+
+
+def _sensitive(resource: Resource, known: Sensitivity) -> bool:
+    """Is it marked by a security label (Meta.security) or by its service (serviceType)?"""
+    security, service = resource.meta.security if resource.meta else None, resource.serviceType
+    if security and labelled([(label.system, label.code) for label in security], known):
+        return True
+    if service is None:
+        return False
+    concepts = service if isinstance(service, list) else [service]
+    return served([coding.code for concept in concepts for coding in concept.coding or ()], known)
 
 
 def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
@@ -320,21 +268,25 @@ def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes
 
 
 def patient(resource: Resource, around: Around) -> list[AnyFact]:
-    """A Patient is demographics: nothing of it crosses. One that links to another changes identity, for both sides."""
-    if not resource.link:
-        return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-    sides = [preferred(identifiers(resource.identifier), around.reading.identity_types)]
-    if resource.id:
-        sides.append(patient_key(around.source or around.reading.source, f"Patient/{resource.id}"))
-    for link in resource.link:
-        sides.append(patient_of(link.other, around))
-    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
+    """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
+    One that links to another changes identity, for both sides."""
+    key, source = preferred(identifiers(resource.identifier), around.reading.identity_types), around.source
+    own = patient_key(source or around.reading.source, f"Patient/{resource.id}") if resource.id else ""
+    sides = [key, own, *(patient_of(link.other, around) for link in resource.link or ())]
     told = tuple(sorted({side for side in sides if side}))
+    if not resource.link:
+        if not told:
+            return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        adult = adult_at(resource.birthDate or "", around.reading.sensitivity, around.reading.zone)
+        died = resource.deceasedDateTime is not None or resource.deceasedBoolean is True
+        name = _key(resource, around, told[0], digest(told, adult, died)[:16])
+        return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
+    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
     if not told:
         raise MessageError(Reason.NO_PATIENT)
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
-    key = _key(resource, around, told[0], digest(told, time)[:16])
-    return [Identity(key, side, "Patient", time, place == 0) for place, side in enumerate(told)]
+    name = _key(resource, around, told[0], digest(told, time)[:16])
+    return [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)]
 
 
 def unrouted(kind: str, reason: Reason) -> Made:

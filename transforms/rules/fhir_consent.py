@@ -21,19 +21,8 @@ from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
-from transforms.rules.fhir import (
-    ABSENT,
-    Around,
-    Coding,
-    Concept,
-    Meta,
-    Part,
-    Period,
-    Reference,
-    containing,
-    patient_of,
-    split_reference,
-)
+from transforms.rules.fhir import Around, containing, patient_of, split_reference
+from transforms.rules.fhir_parts import ABSENT, Coding, Concept, Meta, Part, Period, Reference
 from transforms.rules.identity import idempotency_key
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"

@@ -9,7 +9,7 @@ Rule source: DESIGN section 3, First copy wins.
 from collections.abc import Iterable
 from operator import attrgetter
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone
+from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
@@ -33,6 +33,8 @@ def content(fact: Fact) -> bytes:
     """What tells two copies of one message apart."""
     if isinstance(fact, Milestone | Consent):
         return fact.what
+    if isinstance(fact, Person):
+        return digest(fact.adult_at, fact.died)
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
 
 
@@ -44,6 +46,7 @@ class Received:
         self.outcomes: list[Outcome] = []
         self.consents = list(timeline.consents)
         self.changes = list(timeline.changes)
+        self.people = list(timeline.people)
         self.copies = list(timeline.copies)
         self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
         self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
@@ -54,15 +57,21 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats: dict[bytes, int] = {}
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
+        self.sensitive = {copy.what for copy in self.copies if copy.sensitive}  # contents that any copy marks
         for copy in self.copies:
             self.milestones.setdefault(copy.what, copy)
             self._note(self._key(copy), copy.what)
-        for fact in (*self.consents, *self.changes):
+        for fact in (*self.consents, *self.changes, *self.people):
             self._note(fact.key, content(fact))
 
     def take(self, fact: AnyFact) -> None:
         if isinstance(fact, Milestone):
             self._milestone(fact)
+        elif isinstance(fact, Person):
+            if self._note(fact.key, content(fact)):
+                self.people.append(fact)
+            if fact.counted:
+                self._repeat(fact, Reason.DEMOGRAPHICS, Verdict.CONTROL)
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
@@ -75,7 +84,8 @@ class Received:
         else:
             self.changes.append(fact)
             if fact.counted:
-                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY))
+                place = len(self._seen[fact.key]) - 1
+                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY, (), place))
 
     def take_late(self) -> None:
         """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
@@ -94,6 +104,8 @@ class Received:
         if not self.rules.routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
             return
+        if fact.sensitive:
+            self.sensitive.add(fact.what)
         key = self._key(fact)
         if key is not fact.key and not fact.cancels:
             self._postponed.append(fact)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from schemas.charset import JAPANESE, WIDE, codec
 from schemas.errors import MessageError
 from schemas.outcome import Reason
 
@@ -27,23 +28,8 @@ _NONE: Final = "\r"
 # Before a first MSH: a UTF-8 byte order mark, the MLLP start of block, blank lines.
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n"
 
-_JAPANESE: Final = "iso2022_jp_ext"  # ISO 2022 switching among ASCII, JIS X 0201, 0208 and 0212
-_WIDE: Final = "utf-16"
 # In these a character may hold the byte of a delimiter, so that MSH-18 may not be where the bytes say.
-_HIDING: Final = frozenset({_JAPANESE, "gb18030", "big5"})
-# Table 0211 and spellings seen in practice, in capitals without punctuation. CNS 11643-1992 has no Python codec.
-_CODECS: Final = {
-    **{f"{prefix}8859{part}": f"iso8859_{part}" for prefix in ("", "ISO") for part in (*range(1, 12), 13, 14, 15)},
-    **dict.fromkeys(("ASCII", "USASCII", "ISOIR6"), "ascii"),
-    **dict.fromkeys(("UTF8", "UNICODEUTF8"), "utf-8"),
-    "LATIN1": "iso8859_1",
-    **dict.fromkeys(("CP1252", "WINDOWS1252"), "cp1252"),
-    **dict.fromkeys(("ISOIR14", "ISOIR87", "ISOIR159"), _JAPANESE),
-    **dict.fromkeys(("GB18030", "GB180302000"), "gb18030"),
-    **dict.fromkeys(("KSX1001", "EUCKR"), "euc_kr"),
-    "BIG5": "big5",
-    **dict.fromkeys(("UNICODE", "UNICODEUTF16", "UNICODEUTF32", "UTF16", "UTF32"), _WIDE),
-}
+_HIDING: Final = frozenset({JAPANESE, "gb18030", "big5"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +166,7 @@ def read(body: bytes, default_charset: str) -> Hl7Message:
     delimiters = _delimiters(separator + header[1], declared, default_charset)
     if body.rfind(b"\rMSH" + separator) > 0:
         raise MessageError(Reason.MALFORMED)
-    if delimiters.charset == _WIDE:
+    if delimiters.charset == WIDE:
         # The bytes begin with MSH, so they are in neither UTF-16 nor UTF-32; only ASCII is beyond doubt.
         if not body.isascii():
             raise MessageError(Reason.BAD_CHARSET)
@@ -214,15 +200,15 @@ def _delimiters(characters: bytes, charsets: bytes, default_charset: str) -> Del
 
 def _codec(names: list[str]) -> str:
     """The one Python codec that reads all of the named charsets."""
-    codecs = {_CODECS.get("".join(filter(str.isalnum, name.upper()))) for name in names}
+    codecs = {codec(name) for name in names}
     if len(codecs) > 1:
         codecs -= {"ascii"}  # all others contain it
     if len(codecs) > 1:
-        codecs -= {_WIDE}  # `UTF-8~UNICODE`
-    codec = codecs.pop()
-    if codecs or codec is None:
+        codecs -= {WIDE}  # `UTF-8~UNICODE`
+    only = codecs.pop()
+    if codecs or only is None:
         raise MessageError(Reason.BAD_CHARSET)
-    return codec
+    return only
 
 
 def _leaf(raw: str, subcomponent: int, delimiters: Delimiters) -> str:

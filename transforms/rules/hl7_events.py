@@ -1,4 +1,4 @@
-"""HL7 v2 messages to facts: ADT A01, A03, A04, A11, A13, SIU S12, S15 and every merge trigger, by one table.
+"""HL7 v2 messages to facts. What a trigger means stands in `hl7_triggers`; every other type is unrouted.
 
     time     EVN-6 (event occurred), else EVN-2 (recorded), else MSH-7 (sent)
     visit    PV1-19; for SIU the placer SCH-1, else the filler SCH-2
@@ -6,18 +6,17 @@
     class    PV1-2 (HL7 table 0004)
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
 
-Every other type is unrouted. Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
+Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
-from typing import NamedTuple
-
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Kind, Milestone, digest
+from schemas.event import AnyFact, Identity, Made, Milestone, digest
 from schemas.instant import FOREVER, Instant, from_hl7
-from schemas.outcome import Reason
+from schemas.outcome import Reason, Verdict
 from transforms.rules import hl7
 from transforms.rules.fhir import unrouted
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
+from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
 from transforms.rules.identity import (
     NEVER_SYSTEMS,
     Identifier,
@@ -28,25 +27,8 @@ from transforms.rules.identity import (
 )
 from transforms.rules.vocabulary import hl7_type
 
-
-class Trigger(NamedTuple):
-    """What a message type means: the milestone that it states, or those that it takes back."""
-
-    kind: Kind
-    cancels: tuple[Kind, ...] = ()
-
-
-TRIGGERS = {
-    "ADT^A01": Trigger(Kind.ADMITTED),
-    "ADT^A04": Trigger(Kind.REGISTERED),
-    "ADT^A03": Trigger(Kind.DISCHARGED),
-    "ADT^A11": Trigger(Kind.ADMITTED, (Kind.ADMITTED, Kind.REGISTERED)),  # cancels A01 and A04 alike
-    "ADT^A13": Trigger(Kind.DISCHARGED, (Kind.DISCHARGED,)),
-    "SIU^S12": Trigger(Kind.BOOKED),
-    "SIU^S15": Trigger(Kind.BOOKED, (Kind.BOOKED, Kind.ATTENDED)),
-}
-# Merge, move, link, unlink, identifier change (chapter 3): which of two records a patient is, is no longer certain.
-MERGES = frozenset(f"ADT^A{n}" for n in (18, 24, 30, 34, 35, 36, 37, *range(39, 52)))
+# Bound once: each look-up of an enum's member costs.
+MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 NPI_OID = "2.16.840.1.113883.4.6"
@@ -70,11 +52,19 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
         trigger = recorded.value(1)
     kind = f"{code}^{trigger}"
     meaning = TRIGGERS.get(kind)
-    if meaning is None and kind not in MERGES:
+    schedule = message.first("SCH") if code == "SIU" else None
+    if schedule is not None and meaning is not None and meaning.means is MILESTONE:
+        meaning = with_status(meaning, schedule.value(25))
+    if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
         return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
+    means, kinds = meaning
+    if reading.production and header.value(11) != "P":
+        raise MessageError(Reason.WRONG_ENVIRONMENT)
+    if means is DEMOGRAPHICS:
+        return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
 
     found = _time(header, recorded, reading)
-    if meaning is None:
+    if means is IDENTITY:
         told = _sides(message, header, reading)
         time = found.time + found.span if found else FOREVER  # of unknown date: no consent is known to come after it
         what = digest(told, time)[:16]
@@ -86,16 +76,25 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
     if not patient:
         raise MessageError(Reason.NO_PATIENT)
     visited = message.first("PV1")
-    visit = _visit(message, visited, kind)
+    if code == "SIU":
+        visit = (schedule.value(1) or schedule.value(2)) if schedule else ""
+    else:
+        visit = visited.value(19) if visited else ""
     moment, span = found or (None, 0)
     service_class = npi = ""
-    if not meaning.cancels:
+    cancels = kinds if means is CANCELLATION else ()
+    if not cancels:
         coded = visited.value(2) if visited else ""
         service_class = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
         npi = _provider(visited) if visited else ""
-    what = digest(patient, meaning.kind, visit, moment, span, service_class, npi, meaning.cancels)[:16]
+    what = digest(patient, kinds[0], visit, moment, span, service_class, npi, cancels)[:16]
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    return [Milestone(key, patient, kind, what, meaning.kind, visit, moment, span, service_class, npi, meaning.cancels)]
+    return [Milestone(key, patient, kind, what, kinds[0], visit, moment, span, service_class, npi, cancels)]
+
+
+def _taken(kind: str, means: Means, reading: Reading) -> bool:
+    """Whether the source's profile takes this trigger. What only tightens is taken whatever the profile says."""
+    return reading.triggers is None or kind in reading.triggers or means in (CANCELLATION, IDENTITY)
 
 
 def _bytes(text: str, reading: Reading) -> bytes:
@@ -138,13 +137,6 @@ def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instan
             if (text := recorded.value(field)) and (found := from_hl7(text, reading.zone)):
                 return found
     return from_hl7(header.value(7), reading.zone)
-
-
-def _visit(message: Hl7Message, visited: Segment | None, kind: str) -> str:
-    if kind.startswith("SIU"):
-        schedule = message.first("SCH")
-        return (schedule.value(1) or schedule.value(2)) if schedule else ""
-    return visited.value(19) if visited else ""
 
 
 def _identifiers(repetitions: list[Repetition], header: Segment) -> list[Identifier]:

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from schemas.event import digest
+from transforms.rules.sensitivity import Sensitivity
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
 NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
@@ -27,6 +28,9 @@ class Reading(NamedTuple):
     charset: str  # of HL7 messages that declare none
     zone: tzinfo  # of times that carry no offset
     identity_types: tuple[str, ...]  # HL7 table 0203 codes in order of preference; "" stands for untyped
+    triggers: frozenset[str] | None = None  # HL7 triggers whose milestones are taken; None: all
+    production: bool = False  # take HL7 messages of processing id P only
+    sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
 
 
 class Identifier(NamedTuple):

@@ -76,6 +76,9 @@ class _Known:
         self._consents = received.consents
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
         self._conflicting = received.conflicting()
+        self._sensitive = received.sensitive
+        self._died = any(person.died for person in received.people)
+        self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self._standings: dict[str, Standing] = {}
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
@@ -136,6 +139,12 @@ class _Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
+        if one.what in self._sensitive:
+            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
+        if scope.needs_permit and self._died:
+            return Verdict.SUPPRESSED, Reason.DECEASED, ()
+        if scope.needs_permit and time < self._adult_at:
+            return Verdict.REVIEW, Reason.MINOR, ()
         known = self._standings.get(rule.name)
         if known is None:
             known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
@@ -209,6 +218,7 @@ def _keep(received: Received, pairs: list[Pair], known: _Known) -> tuple[Timelin
         copies,
         tuple(sorted(received.consents, key=order)),
         tuple(sorted(received.changes, key=order)),
+        tuple(sorted(received.people, key=order)),
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
     )

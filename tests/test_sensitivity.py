@@ -1,0 +1,127 @@
+"""Before consent: what is specially protected, the dead, and minors. A permit for all of it is in hand in every case."""
+
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from builders import PATIENT, a_consent, a_milestone, at
+from hospital_files import decide, lines, ndjson, permit
+
+from schemas.event import AnyFact, Milestone, Person, digest
+from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
+from schemas.outcome import Reason, Verdict
+from schemas.policy import Policy
+from schemas.timeline import Timeline
+from transforms.decode import reader
+from transforms.rules.fhir import Around, read
+from transforms.rules.routing import rules
+from transforms.rules.sensitivity import Sensitivity, adult_at
+from transforms.rules.timeline import advance
+
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+
+
+def encounter(**fields: Any) -> dict[str, Any]:
+    return {
+        "resourceType": "Encounter", "id": "e", "status": "finished", "period": {"end": "2026-01-01T08:00:00Z"},
+        "subject": {"identifier": {"system": "urn:id:GENERAL", "value": "M1"}}, **fields,
+    }  # fmt: skip
+
+
+def labelled(system: str, code: str) -> dict[str, Any]:
+    return {"meta": {"security": [{"system": system, "code": code}]}}
+
+
+MARKED: list[tuple[str, dict[str, Any], bool]] = [
+    ("no label", {}, False),
+    ("restricted", labelled(CONFIDENTIALITY, "R"), True),
+    ("very restricted", labelled(CONFIDENTIALITY, "V"), True),
+    ("normal", labelled(CONFIDENTIALITY, "N"), False),
+    ("substance use", labelled(ACT_CODE, "ETH"), True),
+    ("HIV", labelled(ACT_CODE, "HIV"), True),
+    ("the same letters of another system", labelled("urn:other", "HIV"), False),
+    ("a service", {"serviceType": {"coding": [{"code": "PSY"}]}}, True),
+    ("one of several services", {"serviceType": [{"coding": [{"code": "GP"}, {"code": "DETOX"}]}]}, True),
+    ("another service", {"serviceType": {"coding": [{"code": "CARD"}]}}, False),
+]
+
+
+@pytest.mark.parametrize("fields, marked", [case[1:] for case in MARKED], ids=[case[0] for case in MARKED])
+def test_what_marks_a_resource(policy: Policy, fields: dict[str, Any], marked: bool) -> None:
+    (fact,) = read(encounter(**fields), Around(reader(policy)._reading))
+    assert isinstance(fact, Milestone)
+    assert fact.sensitive is marked
+
+
+def answers(policy: Policy, *facts: AnyFact) -> dict[str, tuple[Verdict, Reason]]:
+    """Route → answer for the admission among the facts, under permits for all routes."""
+    allowed = [a_consent(of=code, purposes=(code,)) for code in ("PATSUPPORT", "HCPVISIBLE")]
+    _, outcomes, _, _ = advance(Timeline(), [*allowed, *facts], at(24), rules(policy, keeps=False))
+    return {o.route: (o.verdict, o.reason) for o in outcomes if o.route}
+
+
+def a_person(adult: int = BEGINNING, *, died: bool = False) -> Person:
+    return Person(digest("person", adult, died), PATIENT, "Patient", adult, died, True)
+
+
+def test_all_routes_release_what_nothing_marks(policy: Policy) -> None:
+    assert {verdict for verdict, _ in answers(policy, a_milestone(), a_person()).values()} == {Verdict.RELEASED}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_marked_copy_binds_on_every_route(policy: Policy, order: int) -> None:
+    plain = a_milestone(key="a")
+    marked = msgspec.structs.replace(a_milestone(key="b"), sensitive=True)
+    found = answers(policy, *[plain, marked][::order])
+    assert set(found.values()) == {(Verdict.SUPPRESSED, Reason.SENSITIVE)}
+    assert len(found) == len(policy.routes)
+
+
+def test_nobody_reaches_out_to_the_dead(policy: Policy) -> None:
+    found = answers(policy, a_milestone(), a_person(died=True))
+    assert found["patient-support"] == found["hcp-notification"] == (Verdict.SUPPRESSED, Reason.DECEASED)
+    assert found["operations"][0] is Verdict.RELEASED
+
+
+@pytest.mark.parametrize("adult, reason", [(at(5), Reason.PERMITTED), (at(6), Reason.MINOR), (FOREVER, Reason.MINOR)])
+def test_a_minor_goes_to_review(policy: Policy, adult: int, reason: Reason) -> None:
+    assert answers(policy, a_milestone(at(5)), a_person(adult))["patient-support"][1] is reason
+
+
+BORN = [("2008-03-01", "2026-03-01"), ("2008-02-29", "2026-03-01"), ("2008", "2026-12-31"), ("2008-02", "2026-02-28")]
+
+
+@pytest.mark.parametrize("born, adult", BORN)
+def test_of_age(born: str, adult: str) -> None:
+    found = from_fhir(adult)
+    assert found is not None
+    assert adult_at(born, Sensitivity(), UTC) == found.time
+
+
+@pytest.mark.parametrize("born", ["", "unknown", "2008-13-01", "2008-00", "-1", "99999"])
+def test_a_birth_date_that_cannot_be_read_is_not_known(born: str) -> None:
+    assert adult_at(born, Sensitivity(), UTC) == BEGINNING
+
+
+def test_through_the_whole_job(tmp_path: Path) -> None:
+    """A Patient resource of a feed, known by the same identifier, stops what its Encounter would have released."""
+
+    def people(**fields: Any) -> list[dict[str, Any]]:
+        known = {"identifier": {"system": "urn:id:GENERAL", "value": "M1"}}
+        typed = {**known["identifier"], "type": {"coding": [{"system": "http://x/v2-0203", "code": "MR"}]}}
+        return [encounter(), {"resourceType": "Patient", "id": "p", "identifier": [typed], **fields}, permit(known)]
+
+    for name, fields, released in [
+        ("adult", {"birthDate": "1970-01-01", "deceasedBoolean": False}, 1),
+        ("dead", {"deceasedDateTime": "2026-01-02"}, 0),
+        ("child", {"birthDate": "2015-01-01"}, 0),
+    ]:
+        (tmp_path / name).mkdir()
+        decide([ndjson(tmp_path / name / "in.ndjson", people(**fields))], tmp_path / name / "out", tmp_path / "state")
+        assert len(lines(tmp_path / name / "out")) == 2 * released, name
+    assert DAY
+
+

@@ -1,0 +1,71 @@
+"""Before consent: what is specially protected, and who is of age.
+
+A mark is read from where, by whom and under which label something happened, never from free text. One mark on any copy
+binds. Rule sources: 42 CFR Part 2 (substance use disorder), 45 CFR 164.508(a)(2) (psychotherapy notes), state rules on
+HIV, reproductive health and minors; all of them as the policy's sensitivity.yaml words them.
+"""
+
+from collections.abc import Iterable
+from datetime import date, tzinfo
+from typing import NamedTuple
+
+from schemas.instant import BEGINNING, from_fhir
+from schemas.policy import Sensitivity as Written
+
+
+class Sensitivity(NamedTuple):
+    """The policy's lists, ready to be looked up in. `labels` are (system, code)."""
+
+    labels: frozenset[tuple[str, str]] = frozenset()
+    services: frozenset[str] = frozenset()
+    locations: frozenset[str] = frozenset()
+    facilities: frozenset[str] = frozenset()
+    majority_age: int = 18
+
+
+def compiled(written: Written) -> Sensitivity:
+    """The lists of a policy."""
+    labels = frozenset((system, code) for system, codes in written.labels.items() for code in codes)
+    return Sensitivity(labels, written.services, written.locations, written.facilities, written.majority_age)
+
+
+def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivity) -> bool:
+    """Does a security label mark it? FHIR Meta.security."""
+    return any(coding in known.labels for coding in codings)
+
+
+def served(codes: Iterable[str | None], known: Sensitivity) -> bool:
+    """Does the service mark it? FHIR serviceType, HL7 PV1-10."""
+    return any(code in known.services for code in codes if code)
+
+
+def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
+    """The instant of majority of who was born on that date (YYYY, YYYY-MM or YYYY-MM-DD).
+
+    Of a date that is not whole the last day counts. One that cannot be read is not known: BEGINNING.
+
+    >>> from datetime import UTC
+    >>> adult_at("2008-02-29", Sensitivity(), UTC) == from_fhir("2026-03-01").time
+    True
+    """
+    if not born:
+        return BEGINNING
+    parts = born.split("-")
+    try:
+        year, month = int(parts[0]), int(parts[1]) if len(parts) > 1 else 12
+        day = int(parts[2]) if len(parts) > 2 else 31
+        year += known.majority_age
+        while day > 28 and not _exists(year, month, day):
+            year, month, day = (year, month + 1, 1) if len(parts) > 2 else (year, month, day - 1)
+        found = from_fhir(date(year, month, day).isoformat(), local)
+    except (ValueError, OverflowError):
+        return BEGINNING
+    return found.time if found else BEGINNING
+
+
+def _exists(year: int, month: int, day: int) -> bool:
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
