@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines import policy as policies
 from schemas.errors import ConfigurationError, MessageError
-from schemas.event import AnyFact, Identity, Kind, Made, Milestone
+from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person
 from schemas.message import Format, Message
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy, Source, TriggerName
@@ -109,8 +109,10 @@ def test_rows(trigger: str) -> None:
             assert isinstance(fact, Identity) and fact.counted
             assert refusal(nobody, READING) is Reason.NO_PATIENT
         case Means.DEMOGRAPHICS:
-            assert isinstance(fact, Made) and fact == only(nobody)
-            assert (fact.verdict, fact.reason, fact.patient) == (Verdict.CONTROL, Reason.DEMOGRAPHICS, "")
+            assert isinstance(fact, Person) and fact.counted
+            unknown = only(nobody)
+            assert isinstance(unknown, Made)
+            assert (unknown.verdict, unknown.reason) == (Verdict.CONTROL, Reason.DEMOGRAPHICS)
         case Means.NOTHING:
             assert isinstance(fact, Made) and fact == only(nobody)
             assert (fact.verdict, fact.reason, fact.patient) == (Verdict.UNROUTED, Reason.NO_ROUTE, "")

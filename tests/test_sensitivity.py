@@ -1,4 +1,4 @@
-"""Before consent: what is specially protected, the dead, and minors. A permit for all of it is in hand in every case."""
+"""Before consent: what is specially protected, the dead, and minors. In every case a permit for all is in hand."""
 
 from datetime import UTC
 from pathlib import Path
@@ -10,11 +10,12 @@ from builders import PATIENT, a_consent, a_milestone, at
 from hospital_files import decide, lines, ndjson, permit
 
 from schemas.event import AnyFact, Milestone, Person, digest
-from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
+from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.timeline import Timeline
 from transforms.decode import reader
+from transforms.rules import hl7_events
 from transforms.rules.fhir import Around, read
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import Sensitivity, adult_at
@@ -122,6 +123,42 @@ def test_through_the_whole_job(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         decide([ndjson(tmp_path / name / "in.ndjson", people(**fields))], tmp_path / name / "out", tmp_path / "state")
         assert len(lines(tmp_path / name / "out")) == 2 * released, name
-    assert DAY
 
 
+ADMISSION = (
+    "MSH|^~\\&|EPIC|{unit}|||202601010800||ADT^A01|1|P|2.5\rEVN|A01|202601010800\r"
+    "PID|1||M1^^^GENERAL^MR||DOE||{born}||||||||||||||||||||||{died}|{dead}\r"
+    "PV1|1|I|{place}|||||||{service}|||||||||V1\rPV2||||||||||||||||||||||{protected}\r{more}"
+)
+QUIET = {"unit": "SITE", "born": "19700101", "died": "", "dead": "", "place": "W1^2", "service": "MED", "protected": ""}
+HL7 = [
+    ("nothing", {}, False, None),
+    ("the service", {"service": "PSY"}, True, None),
+    ("the place", {"place": "DETOX^1"}, True, None),
+    ("the building", {"place": "W1^2^3^^^^PSYCH"}, True, None),
+    ("visit protection", {"protected": "Y"}, True, None),
+    ("an access restriction", {"more": "ARV||A|DEM\r"}, True, None),
+    ("a date of death", {"died": "20260102"}, False, (BEGINNING, True)),
+    ("the indicator", {"dead": "Y"}, False, (BEGINNING, True)),
+    ("no death", {"dead": "N"}, False, None),
+    ("a text is no date of death", {"died": "unknown"}, False, None),
+    ("a child", {"born": "20150101"}, False, ("2033-01-01", False)),
+    ("a year of birth", {"born": "2010"}, False, ("2028-12-31", False)),
+    ("no date of birth", {"born": ""}, False, None),
+]
+
+
+@pytest.mark.parametrize("fields, marked, person", [case[1:] for case in HL7], ids=[case[0] for case in HL7])
+def test_what_marks_a_message(
+    policy: Policy, fields: dict[str, str], marked: bool, person: tuple[str | int, bool] | None
+) -> None:
+    body = ADMISSION.format(**{"more": "", **QUIET, **fields}).encode()
+    fact, *beside = hl7_events.read(body, reader(policy)._reading)
+    assert isinstance(fact, Milestone)
+    assert fact.sensitive is marked
+    assert [type(one).__name__ for one in beside] == ["Person"] * (person is not None)
+    for one in beside:
+        assert isinstance(one, Person) and person is not None
+        adult = from_fhir(person[0]) if isinstance(person[0], str) else None
+        assert (one.died, one.counted) == (person[1], False)
+        assert adult is None or one.adult_at == adult.time

@@ -278,7 +278,7 @@ def patient(resource: Resource, around: Around) -> list[AnyFact]:
         if not told:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult = adult_at(resource.birthDate or "", around.reading.sensitivity, around.reading.zone)
-        died = resource.deceasedDateTime is not None or resource.deceasedBoolean is True
+        died = resource.deceasedBoolean is True or (resource.deceasedDateTime or "")[:4].isdigit()
         name = _key(resource, around, told[0], digest(told, adult, died)[:16])
         return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
     when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)

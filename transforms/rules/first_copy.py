@@ -9,6 +9,8 @@ Rule source: DESIGN section 3, First copy wins.
 from collections.abc import Iterable
 from operator import attrgetter
 
+from msgspec.structs import replace
+
 from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
@@ -101,7 +103,10 @@ class Received:
         return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
 
     def _milestone(self, fact: Milestone) -> None:
-        if not self.rules.routes.get(fact.kind):
+        routes = self.rules.routes
+        if fact.cancels and not routes.get(fact.kind):  # routed like the first of its milestones that a route takes
+            fact = replace(fact, kind=next((kind for kind in fact.cancels if routes.get(kind)), fact.kind))
+        if not routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
             return
         if fact.sensitive:

@@ -5,13 +5,14 @@
     patient  PID-3 in the order of the policy's identifier types; system from CX.4, else the sender (MSH-4, else MSH-3)
     class    PV1-2 (HL7 table 0004)
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
+    marks    MSH-4, PV1-3, PV1-10, PV2-22, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
 
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Made, Milestone, digest
-from schemas.instant import FOREVER, Instant, from_hl7
+from schemas.event import AnyFact, Identity, Made, Milestone, Person, digest
+from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
 from transforms.rules import hl7
 from transforms.rules.fhir import unrouted
@@ -25,6 +26,7 @@ from transforms.rules.identity import (
     national_provider,
     preferred,
 )
+from transforms.rules.sensitivity import Sensitivity, adult_at
 from transforms.rules.vocabulary import hl7_type
 
 # Bound once: each look-up of an enum's member costs.
@@ -60,8 +62,14 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
     means, kinds = meaning
     if reading.production and header.value(11) != "P":
         raise MessageError(Reason.WRONG_ENVIRONMENT)
+    person = message.first("PID")
+    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
     if means is DEMOGRAPHICS:
-        return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        if person is None or not patient:
+            return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        adult, died = _bearing(person, reading)
+        key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
+        return [Person(key, patient, kind, adult, died, counted=True)]
 
     found = _time(header, recorded, reading)
     if means is IDENTITY:
@@ -71,9 +79,7 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
         key = _key(header, kind, told[0], what, reading, (source, native, envelope))
         return [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
 
-    person = message.first("PID")
-    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
-    if not patient:
+    if person is None or not patient:
         raise MessageError(Reason.NO_PATIENT)
     visited = message.first("PV1")
     if code == "SIU":
@@ -89,7 +95,40 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
         npi = _provider(visited) if visited else ""
     what = digest(patient, kinds[0], visit, moment, span, service_class, npi, cancels)[:16]
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    return [Milestone(key, patient, kind, what, kinds[0], visit, moment, span, service_class, npi, cancels)]
+    sensitive = _sensitive(message, header, visited, reading.sensitivity)
+    milestone = Milestone(
+        key, patient, kind, what, kinds[0], visit, moment, span, service_class, npi, cancels, None, sensitive
+    )  # fmt: skip
+    return [milestone, *_beside(person, milestone, reading)]
+
+
+def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[AnyFact]:
+    """What is told of the person beside a milestone: only where it bears on it."""
+    adult, died = _bearing(person, reading)
+    if not died and adult <= (BEGINNING if milestone.time is None else milestone.time):
+        return []
+    return [Person(digest("person", milestone.key), milestone.patient, milestone.type, adult, died, counted=False)]
+
+
+def _sensitive(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> bool:
+    """Is it marked by its unit (MSH-4), service (PV1-10), place (PV1-3), PV2-22, or an access restriction (ARV)?"""
+    if header.value(4) in known.facilities or message.first("ARV") is not None:
+        return True
+    visit_protection = message.first("PV2")
+    if visit_protection is not None and visit_protection.value(22) == "Y":
+        return True
+    if visited is None:
+        return False
+    place = (visited.value(3, 1), visited.value(3, 4), visited.value(3, 7))
+    return visited.value(10) in known.services or not known.locations.isdisjoint(place)
+
+
+def _bearing(person: Segment, reading: Reading) -> tuple[int, bool]:
+    """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator)."""
+    born = person.value(7)
+    text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part)
+    died = person.value(30) == "Y" or person.value(29)[:4].isdigit()  # what is no date is no news of a death
+    return adult_at(text, reading.sensitivity, reading.zone), died
 
 
 def _taken(kind: str, means: Means, reading: Reading) -> bool:
