@@ -19,7 +19,7 @@ from transforms.rules import fhir, fhir_consent
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_parts import ABSENT, Part
 from transforms.rules.identity import Reading, national_provider
-from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES
+from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 STATUS_ENTRIES = ("Parameters", "SubscriptionStatus", "Basic")  # the three shapes of a notification's first entry
 NESTED = 8  # how many Bundles may lie in one another
@@ -122,7 +122,7 @@ class Envelopes:
             return [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
         if kind in fhir.READERS:
             return fhir.read(tree, around)
-        return [fhir.unrouted(kind, Reason.NO_ROUTE)]
+        return [unrouted(kind, Reason.NO_ROUTE)]
 
     def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
         try:

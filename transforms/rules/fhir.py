@@ -24,6 +24,7 @@ from transforms.rules.identity import (
     preferred,
 )
 from transforms.rules.sensitivity import Sensitivity, adult_at, labelled, served
+from transforms.rules.vocabulary import unrouted
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
 CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
@@ -287,11 +288,6 @@ def patient(resource: Resource, around: Around) -> list[AnyFact]:
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
     name = _key(resource, around, told[0], digest(told, time)[:16])
     return [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)]
-
-
-def unrouted(kind: str, reason: Reason) -> Made:
-    """A message that no purpose asks for: its type is counted, nothing of it is kept."""
-    return Made(b"", "", kind, Verdict.UNROUTED, reason)
 
 
 READERS: dict[str, Callable[[Resource, Around], list[AnyFact]]] = {

@@ -15,7 +15,6 @@ from schemas.event import AnyFact, Identity, Made, Milestone, Person, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
 from transforms.rules import hl7
-from transforms.rules.fhir import unrouted
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
 from transforms.rules.identity import (
@@ -27,7 +26,7 @@ from transforms.rules.identity import (
     preferred,
 )
 from transforms.rules.sensitivity import Sensitivity, adult_at
-from transforms.rules.vocabulary import hl7_type
+from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
 MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means

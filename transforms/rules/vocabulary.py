@@ -6,6 +6,9 @@ way of a type. Sources: FHIR R4 resource types; HL7 table 0076 (message codes), 
 
 import re
 
+from schemas.event import Made
+from schemas.outcome import Reason, Verdict
+
 OTHER = "other"
 
 RESOURCE_TYPES = frozenset(
@@ -54,3 +57,8 @@ def hl7_type(code: str, trigger: str) -> str:
     if code not in MESSAGE_CODES:
         return OTHER
     return f"{code}^{trigger}" if _TRIGGER.fullmatch(trigger) else code
+
+
+def unrouted(kind: str, reason: Reason) -> Made:
+    """A message that no purpose asks for: its type is counted, nothing of it is kept."""
+    return Made(b"", "", kind, Verdict.UNROUTED, reason)
