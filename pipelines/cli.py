@@ -268,6 +268,9 @@ def main() -> None:
     except ConfigurationError as error:
         console.print(f"limen: {error}", markup=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("limen: stopped; repeat the command, it takes up where it is safe", markup=False)
+        sys.exit(130)
     except LawBroken as error:
         console.print(f"limen: a law was broken, outputs are unusable: {error}", markup=False)
         sys.exit(3)

@@ -44,7 +44,12 @@ def request(
     for option, folder in (("--output", output), ("--state", state)):
         _writable(option, folder)
     keys.usable(state)
-    return Request(find([*paths, *extra]), output, state, known, horizon, as_of is not None, beam)
+    inputs = find([*paths, *extra])
+    for option, folder in (("--output", output), ("--state", state)):
+        inside = Path(os.path.realpath(folder))
+        if any(inside in Path(one.path).parents for one in inputs) or _below(inside, [*paths, *extra]):
+            raise ConfigurationError(option, f"{folder} lies within --input", "name a folder that is not read")
+    return Request(inputs, output, state, known, horizon, as_of is not None, beam)
 
 
 def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
@@ -78,6 +83,11 @@ def _horizon(as_of: str | None) -> int:
     if found is None:
         raise ConfigurationError("--as-of", "not a time", "write it as 2026-05-01T12:00:00Z or 2026-05-01")
     return found.time + max(found.span - 1_000_000, 0)  # a date means the end of that day, to the second
+
+
+def _below(folder: Path, paths: list[str]) -> bool:
+    """Is the folder one of the input folders, or somewhere below one?"""
+    return any(Path(os.path.realpath(path)) in (folder, *folder.parents) for path in paths if Path(path).is_dir())
 
 
 def _writable(option: str, folder: Path) -> None:

@@ -103,6 +103,12 @@ class Outputs:
         os.replace(staged, self.folder / "summary.json")
 
 
+def signed_by(folder: Path, run: str) -> set[str]:
+    """The key ids by which the manifest of a run says it is signed; none if there is no manifest."""
+    manifest = folder / "manifest" / f"{run}.json"
+    return Manifest.signers(manifest.read_bytes()) if manifest.is_file() else set()
+
+
 @contextmanager
 def held(folder: Path, run: str) -> Iterator[Outputs]:
     """The output folder, made if it is not there and locked against a second process; refused, and nothing written, if

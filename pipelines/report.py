@@ -16,7 +16,7 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if done.keys_made:
         console.print("[bold]development keys were made[/]: for tests only, production names its own")
     head = "released" if not done.repeated else "had run already, verified: released"
@@ -40,7 +40,8 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     if summary["what_if"]:
         console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
     console.print(f"as of {summary['as_of']} by {summary['policy']}, run {summary['run']}, {summary['seconds']} s")
-    console.print(f"outputs in {output}: crm/ aggregates/ review/ audit/ quarantine/ manifest/ summary.json")
+    where = f"outputs in {output}: crm/ aggregates/ review/ audit/ quarantine/ manifest/ summary.json"
+    console.print(where, markup=False, soft_wrap=True)
 
 
 def scored(result: Score, *, as_json: bool) -> None:
@@ -56,7 +57,7 @@ def scored(result: Score, *, as_json: bool) -> None:
             )
         )
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for name, route in result.routes.items():
         console.print(
             f"{name}: {route.right:,} released as they should, {route.wrong} wrongly, {route.missing} missing"

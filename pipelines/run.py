@@ -11,13 +11,14 @@ import apache_beam as beam
 from pipelines import keys
 from pipelines.boundary import Boundary
 from pipelines.options import Request
-from pipelines.outputs import Outputs, held
+from pipelines.outputs import Outputs, held, signed_by
 from pipelines.progress import watched
 from pipelines.sinks import Stage, StagedLog
 from pipelines.sources import ReadBlocks, Span, spans
 from pipelines.summary import counted
+from pipelines.vault import FILE as VAULT
 from pipelines.vault import VaultRef
-from schemas.errors import LawBroken
+from schemas.errors import ConfigurationError, LawBroken, StoreError
 from schemas.instant import text_of
 from schemas.keyset import Keyset
 from schemas.opaque import opaque
@@ -38,6 +39,7 @@ def run(request: Request) -> Done:
     started = time.monotonic()
     _quiet()
     run_id = _run_id(request)
+    _same_keys(request, run_id)
     with held(request.output, run_id) as outputs:
         keyset, made = keys.load_or_create(request.state)
         signed = outputs.claim(keyset)
@@ -54,6 +56,7 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset) -> dict[str, Any]:
     shards = max(1, -(-size // SHARD_BYTES))
     with watched(outputs.staging / "counts", len(pieces) + 5 * shards):
         _pipeline(request, outputs, pieces, shards)
+    _unchanged(request)
     sums = counted(outputs.staging / "counts", request.policy)
     what_if = request.explicit and sums.newest > request.horizon
     facts = {
@@ -87,6 +90,26 @@ def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: in
         _ = out.quarantine | "ToQuarantine" >> Stage(staging)
         for place, counts in enumerate(out.counts):
             _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
+
+
+def _same_keys(request: Request, run_id: str) -> None:
+    """A run that happened can be repeated with its own keys alone; a vault belongs to its keyset."""
+    state = request.state
+    known = keys.load(state).keyid if (state / keys.KEYSET).exists() else ""
+    if (signers := signed_by(request.output, run_id)) and known not in signers:
+        raise ConfigurationError("--state", "the folder was written with other keys", "name the state of that run")
+    if known and (state / VAULT).exists():
+        try:
+            VaultRef(str(state)).open().close()
+        except StoreError as error:
+            raise ConfigurationError("--state", str(error), "restore the vault of this keyset") from None
+
+
+def _unchanged(request: Request) -> None:
+    """What the manifest will name is what was read."""
+    for one in request.inputs:
+        if not one.unchanged():
+            raise StoreError("an_input_changed_while_it_was_read")
 
 
 def _run_id(request: Request) -> str:

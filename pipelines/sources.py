@@ -46,9 +46,18 @@ class Input(NamedTuple):
     size: int
     form: Format
     gzipped: bool
+    changed: int = 0  # when the file last changed, in nanoseconds since 1970
 
     def __repr__(self) -> str:
         return "Input()"  # a file's name may be a patient's
+
+    def unchanged(self) -> bool:
+        """Is the file still as it was found, by its size and the time of its last change?"""
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            return False
+        return (now.st_size, now.st_mtime_ns) == (self.size, self.changed)
 
 
 class Span(NamedTuple):
@@ -114,11 +123,11 @@ def _input(file: str, path: str) -> Input:
             raise ConfigurationError("--input", f"{path} is no file or folder", "name a file, a folder or a glob")
         with open(file, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = stream.tell()
+            size, changed = stream.tell(), os.fstat(stream.fileno()).st_mtime_ns
             form, gzipped = _recognised(stream)
     except OSError:
         raise _unreadable(path) from None
-    return Input(file, digest, size, form, gzipped)
+    return Input(file, digest, size, form, gzipped, changed)
 
 
 def _unreadable(path: str) -> ConfigurationError:

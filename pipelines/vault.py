@@ -48,7 +48,7 @@ from schemas.errors import ConfigurationError, StoreError
 from schemas.keyset import KeyPurpose, Keyset
 
 RECORD_BYTES = 16
-_FILE = "vault.sqlite"
+FILE = "vault.sqlite"
 _LOCK = "vault.lock"
 _NONCE_BYTES = 12
 _BATCH = 2000  # rows a statement and a write transaction; one transaction is one fsync
@@ -118,11 +118,11 @@ class VaultRef:
         keyset = keys.load(folder)
         if self.database:
             return SqlVault(keyset, make_url(self.database))
-        url = URL.create("sqlite", database=str(folder / _FILE))
+        url = URL.create("sqlite", database=str(folder / FILE))
         try:
             # Two first uses at once: SQLite does not wait when it changes to WAL, so the lock does.
             with keys.locked(folder / _LOCK):
-                _make_file(folder / _FILE)
+                _make_file(folder / FILE)
                 return SqlVault(keyset, url)
         except OSError:
             raise StoreError("vault_unavailable") from None

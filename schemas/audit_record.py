@@ -107,7 +107,7 @@ def table(columns: Columns, places: Places, horizon: int, policy: str, policy_di
     place = pa.array(columns.place, pa.int32())
     verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), _opaque(columns.event)
     ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
-    rules = pa.array([RULES.get(Reason(word), READING) for word in reasons.dictionary.to_pylist()], pa.string())
+    rules = _words([RULES.get(Reason(word), READING) for word in columns.reason])
     route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
     arrays = {
         "record": _identifiers(event, route, verdicts, ordinal, copy, policy_digest),
@@ -115,7 +115,7 @@ def table(columns: Columns, places: Places, horizon: int, policy: str, policy_di
         "type": _words(columns.type),
         "verdict": verdicts,
         "reason": reasons,
-        "rule": pa.DictionaryArray.from_arrays(reasons.indices, rules),
+        "rule": rules,
         "route": route,
         "purpose": pa.DictionaryArray.from_arrays(place, pa.array(places.purposes)),
         "destination": pa.DictionaryArray.from_arrays(place, pa.array(places.destinations)),

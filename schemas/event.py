@@ -21,6 +21,7 @@ from schemas.errors import StoreError
 from schemas.outcome import Reason, Verdict
 
 WIRE_VERSION = b"\x01"
+ALSO = "\x1f"  # in a Consent's recipients, between the names of one actor: its reference and its identifier
 
 
 class Kind(StrEnum):

@@ -48,6 +48,14 @@ class Manifest(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(Manifest(signed, [signature]), order="sorted"), indent=1) + b"\n"
 
     @staticmethod
+    def signers(content: bytes) -> set[str]:
+        """The key ids that a manifest says it is signed by, unverified. Raises LawBroken."""
+        try:
+            return {signature.keyid for signature in msgspec.json.decode(content, type=Manifest).signatures}
+        except msgspec.DecodeError:
+            raise LawBroken("manifest_unreadable") from None
+
+    @staticmethod
     def verified(content: bytes, public_key: bytes) -> Signed:
         """What a manifest says, if one of its signatures is by this key. Raises LawBroken."""
         try:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from schemas.charset import codec
 from schemas.event import Kind
 from schemas.instant import DAY, zone
-from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
+from schemas.recipe import Action, Field_, Level, Row, Strict, level_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
@@ -238,8 +238,3 @@ class Policy(Strict):
             raise ValueError(
                 f"route {route.route}: a token stands for the patient, as the subject, and for nothing else"
             )
-
-
-def known_identifies(policy: Policy) -> dict[str, Identifies]:
-    """How each inbound field points at a patient."""
-    return {row.field: row.identifies for row in policy.fields}

@@ -75,7 +75,8 @@ def micros(text: str) -> int:
 
 ENCOUNTERS: dict[str, object] = dict.fromkeys(("planned", "arrived", "triaged", "in-progress", "onleave", "unknown"))
 ENCOUNTERS |= {"finished": (Kind.DISCHARGED, ())}
-ENCOUNTERS |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.DISCHARGED, (Kind.DISCHARGED,)))
+STAY = (Kind.DISCHARGED, Kind.ADMITTED, Kind.REGISTERED)
+ENCOUNTERS |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.DISCHARGED, STAY))
 EPISODES: dict[str, object] = dict.fromkeys(("planned", "waitlist", "active", "onhold"))
 EPISODES |= {"finished": (Kind.EPISODE_COMPLETED, ())}
 EPISODES |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.EPISODE_COMPLETED, (Kind.EPISODE_COMPLETED,)))

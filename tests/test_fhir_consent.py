@@ -219,7 +219,7 @@ def test_its_scope(fields: Json, expected: str | Says) -> None:
              actor=[an_actor("https://a.example/fhir/Organization/crm")]),
         case("an identifier", ("urn:limen:organization|crm",),
              actor=[an_actor({"identifier": {"system": "urn:limen:organization", "value": "crm"}})]),
-        case("both", ("Organization/crm", "urn:x|crm"),
+        case("both", ("Organization/crm\x1furn:x|crm",),
              actor=[an_actor({"reference": "Organization/crm", "identifier": {"system": "urn:x", "value": "crm"}})]),
         case("in another role", ("?Organization/crm",), actor=[an_actor(role="CST")]),
         case("two actors", ("?Organization/hospital", "Organization/crm"),
@@ -351,8 +351,8 @@ def test_a_relative_reference_belongs_to_the_envelope() -> None:
         case("no patient", Reason.NO_PATIENT, patient=None),
         case("a group", Reason.NO_PATIENT, patient={"reference": "Group/1"}),
         case("a name only", Reason.NO_PATIENT, patient={"display": "Jane Doe"}),
-        case("a provision that is a list", Reason.MALFORMED, provision=[a_provision()]),
-        case("a number for a date", Reason.MALFORMED, dateTime=20240501),
+        case("a patient that is a list", Reason.MALFORMED, patient=[{"reference": "Patient/1"}]),
+        case("no patient in a broken one", Reason.NO_PATIENT, patient=None, provision=[a_provision()]),
     ],
 )  # fmt: skip
 def test_what_is_rejected(fields: Json, expected: Reason) -> None:
@@ -360,6 +360,22 @@ def test_what_is_rejected(fields: Json, expected: Reason) -> None:
         read(a_document(**fields))
     assert caught.value.reason is expected
     assert caught.value.__cause__ is None
+
+
+BROKEN: dict[str, Json] = {
+    "a provision that is a list": {"provision": [a_provision()]},
+    "a number for a date": {"dateTime": 20240501},
+    "a purpose that is no list": {"provision": a_provision(type="deny", purpose={"code": "PATSUPPORT"})},
+    "a rule that is a word": {"policyRule": "OPTOUT"},
+    "an ending with a provision that is a list": {"status": "inactive", "provision": []},
+}
+
+
+@pytest.mark.parametrize("fields", BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_but_names_its_patient_is_kept_as_unclear(fields: Json) -> None:
+    """It may be a revocation: thrown away, an older permit would go on releasing."""
+    fact = read(a_document(**fields))
+    assert (fact.says, fact.patient) == (UNCLEAR, read(a_document()).patient)
 
 
 JUNK = st.recursive(

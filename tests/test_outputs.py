@@ -252,7 +252,9 @@ def test_a_manifest_of_another_key_is_not_believed(
     place: Place, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = place._replace(state=tmp_path / "state")
-    assert run_again(elsewhere, done, capsys, monkeypatch).code == 3
+    said = run_again(elsewhere, done, capsys, monkeypatch)
+    assert (said.code, "--state" in said.err) == (2, True)
+    assert not elsewhere.state.exists()
 
 
 def test_the_manifest_lists_every_file(place: Place) -> None:

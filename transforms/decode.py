@@ -105,7 +105,8 @@ class _Decode(beam.DoFn):
                 for fact in counted.facts
             ]
         plain = Quarantined(block.file, message.position, counted.reason, counted.body).encode()
-        name = keyed(self._names, counted.body)
+        # what has no bytes is known by where it stood
+        name = keyed(self._names, counted.body or f"{block.file}@{message.position}".encode())
         return [Made(name, "", "", Verdict.REJECTED, counted.reason, seal(plain, self._public, QUARANTINE_INFO))]
 
 

@@ -45,4 +45,10 @@ class _Deidentify(beam.DoFn):
             event.key, event.what, event.type, outcome.route, outcome.verdict, reason,
             tuple([fact.what for fact in facts]) if facts else (), outcome.copy, outcome.ordinal, outcome.retracts,
         )  # fmt: skip
-        return Draft(entry, self._recipes[outcome.route](event, reason), event.patient, event.visit, event.kind)
+        return Draft(
+            entry,
+            self._recipes[outcome.route](event, reason),
+            event.patient,
+            event.visit or event.what.hex(),
+            event.kind,
+        )

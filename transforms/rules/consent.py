@@ -17,11 +17,12 @@ DESIGN section 3. Times in microseconds since 1970 UTC.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from schemas.event import Consent, Says
+from schemas.event import ALSO, Consent, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
 DISCLOSE = "disclose"
+ENDINGS = frozenset({Says.DENY, Says.ENDS, Says.VOID})  # what takes a permit back, from whatever source
 HARMLESS = frozenset({"collect", "correct"})  # a denial of these alone leaves disclosure as it is
 
 
@@ -75,7 +76,8 @@ def denies(consent: Consent, scope: Scope) -> bool:
     # Only an actor in the recipient's role says to whom; any other role ("?…") leaves the criterion absent. A name
     # counts whatever stands before it: a role, or the base URL of an absolute reference.
     named = [one for one in consent.recipients if not one.startswith("?")]
-    return not named or any(one.endswith(tuple(scope.recipients)) for one in consent.recipients)
+    names = [name for one in consent.recipients for name in one.split(ALSO)]
+    return not named or any(name.endswith(tuple(scope.recipients)) for name in names)
 
 
 def said(consent: Consent) -> int:
@@ -94,10 +96,15 @@ def permits(consent: Consent, scope: Scope) -> bool:
     return (
         consent.says is Says.PERMIT
         and scope.purpose in consent.purposes
-        and (not scope.needs_permit or not scope.recipients.isdisjoint(consent.recipients))
+        and (not scope.needs_permit or any(_is(one, scope.recipients) for one in consent.recipients))
         and (not consent.actions or DISCLOSE in consent.actions)
         and (not consent.scope or consent.scope in scope.scopes)
     )
+
+
+def _is(actor: str, recipients: frozenset[str]) -> bool:
+    """Is an actor the recipient? Every name that the document gives it must be one of the recipient's."""
+    return recipients.issuperset(actor.split(ALSO))
 
 
 def contradicted(consent: Consent, consents: Sequence[Consent]) -> bool:
@@ -111,12 +118,20 @@ def contradicted(consent: Consent, consents: Sequence[Consent]) -> bool:
 
 def newer(other: Consent, consent: Consent) -> bool:
     """Is `other` a newer version of the same Consent? Versions of different sorts (a number, a time of update, a text)
-    cannot be compared: each counts as newer than the other, so that an ending is never overlooked."""
-    if other.consent != consent.consent or other.version == consent.version:
+    cannot be compared: each counts as newer than the other, so that an ending is never overlooked; nor is one that
+    came by another source under the same id."""
+    if other.consent != consent.consent:
+        return other.says in ENDINGS and _id(other) == _id(consent)
+    if other.version == consent.version:
         return False
     (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
     comparable = (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
     return not comparable or other.version > consent.version
+
+
+def _id(consent: Consent) -> str:
+    """The id of a Consent whatever source it came by."""
+    return consent.consent.rpartition("|")[2]
 
 
 def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
@@ -134,8 +149,10 @@ def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
     return end
 
 
-def renewed(end: int, others: Sequence[tuple[Consent, int]]) -> int:
-    """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held."""
+def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> int:
+    """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held, and
+    covers no less data (dataPeriod) than the permit."""
+    others = [(o, o_end) for o, o_end in others if o.data_start <= one.data_start and one.data_end <= o.data_end]
     reached = True
     while reached:
         reached = False
@@ -169,7 +186,7 @@ def standing(consents: Sequence[Consent], changed: int, scope: Scope, horizon: i
     last = clear[-1][0].given if clear else BEGINNING
     fit = [(one, end) for one, end in clear if since < one.given]  # given after all that speaks against them
     in_hand = tuple(
-        Permit(one.given, max(one.start, one.data_start), min(end, one.data_end), renewed(end, fit), one)
+        Permit(one.given, max(one.start, one.data_start), min(end, one.data_end), renewed(one, end, fit), one)
         for one, end in fit
     )
 

@@ -38,6 +38,7 @@ SERVICE_CLASSES = {
     "EMER": "emergency",
 }
 ENCOUNTER = {"finished": Kind.DISCHARGED}
+STAY = (Kind.DISCHARGED, Kind.ADMITTED, Kind.REGISTERED)  # what an Encounter that never was takes back
 EPISODE = {"finished": Kind.EPISODE_COMPLETED}
 APPOINTMENT = {"booked": Kind.BOOKED, "fulfilled": Kind.ATTENDED}
 WITHDRAWN = frozenset({"cancelled", "entered-in-error"})
@@ -199,7 +200,10 @@ def appointment(resource: Resource, around: Around) -> list[AnyFact]:
     The patient is the participant whose actor is a Patient (Appointment.participant.actor).
     """
     people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
-    subject = next((person for person in people if _is_patient(person, around)), None)
+    patients = [person for person in people if _is_patient(person, around)]
+    if len({patient_of(person, around) for person in patients}) > 1:
+        raise MessageError(Reason.NO_PATIENT)  # of two patients, neither is meant alone
+    subject = patients[0] if patients else None
     when = resource.end if resource.status == "fulfilled" else resource.created
     return _milestone(resource, around, APPOINTMENT, subject, when)
 
@@ -220,7 +224,7 @@ def _milestone(
     npi: str = "",
 ) -> list[AnyFact]:
     status = resource.status or ""
-    cancels = tuple(table.values()) if status in WITHDRAWN else ()
+    cancels = (STAY if table is ENCOUNTER else tuple(table.values())) if status in WITHDRAWN else ()
     if not cancels and status not in table:
         return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
     patient = patient_of(subject, around)
@@ -278,8 +282,8 @@ def patient(resource: Resource, around: Around) -> list[AnyFact]:
     if not resource.link:
         if not told:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-        adult = adult_at(resource.birthDate or "", around.reading.sensitivity, around.reading.zone)
-        died = resource.deceasedBoolean is True or (resource.deceasedDateTime or "")[:4].isdigit()
+        adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
+        died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
         name = _key(resource, around, told[0], digest(told, adult, died)[:16])
         return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
     when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)

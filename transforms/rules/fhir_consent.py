@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.errors import MessageError
-from schemas.event import Consent, Says, digest
+from schemas.event import ALSO, Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
 from transforms.rules.fhir import Around, containing, patient_of, split_reference
@@ -36,6 +36,7 @@ KNOWN_ROLES = frozenset(
     {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
 )
 LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
+BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
     "inactive": Says.ENDS,
@@ -89,6 +90,14 @@ class ConsentResource(Part, frozen=True, gc=False):
     provision: Provision | None = None
 
 
+class Legible(Part, frozen=True, gc=False):
+    """What must be readable of a Consent that is not, for its patient to be protected all the same."""
+
+    id: object = None
+    meta: object = None
+    patient: Reference | None = None
+
+
 class Window(NamedTuple):
     """A half-open period in microseconds UTC."""
 
@@ -97,18 +106,14 @@ class Window(NamedTuple):
 
 
 _consent = msgspec.json.Decoder(ConsentResource)
+_legible = msgspec.json.Decoder(Legible)
 
 
 def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, object]) -> Consent:
     """The fact that one Consent resource states. `purposes` holds the known codes. Raises MessageError."""
-    try:
-        resource = _consent.decode(body)
-        if resource.contained:
-            around = containing(resource.contained, around)
-    except RecursionError:
-        raise MessageError(Reason.TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MessageError(Reason.MALFORMED) from None
+    resource = _resource(body)
+    if resource.contained:
+        around = containing(resource.contained, around)
     patient = patient_of(resource.patient, around)
     if not patient:
         raise MessageError(Reason.NO_PATIENT)
@@ -149,6 +154,23 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     )  # fmt: skip
 
 
+def _resource(body: bytes | msgspec.Raw) -> ConsentResource:
+    """The parts of a Consent. One that is broken but names its patient may be a revocation: it is kept, as unclear."""
+    try:
+        return _consent.decode(body)
+    except RecursionError:
+        raise MessageError(Reason.TOO_DEEP) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        broken = _legible.decode(body)
+        meta = msgspec.convert(broken.meta, Meta | None)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise MessageError(Reason.MALFORMED) from None
+    name = broken.id if isinstance(broken.id, str) else None
+    return ConsentResource(id=name, meta=meta, patient=broken.patient, status=BROKEN)
+
+
 def _says(resource: ConsentResource, rule: Provision) -> Says:
     """What the version means before its criteria are read."""
     parts = (resource, *(resource.policy or ()), *(resource.verification or ()))
@@ -185,7 +207,7 @@ def _criteria(
         if not roles or not roles <= KNOWN_ROLES or not who or actor.modifierExtension:
             return None
         mark = "" if RECIPIENT_ROLE in roles else "?"  # named in another role: never a recipient of a permit
-        recipients |= {mark + one for one in who}
+        recipients.add(mark + ALSO.join(sorted(who)))
     scope = scopes.pop() if len(scopes) == 1 else None
     if scope is None or (scope and scope not in KNOWN_SCOPES) or None in named or None in actions:
         return None

@@ -75,6 +75,6 @@ class Resource(Part, frozen=True, gc=False):
     end: str | None = None
     serviceType: Concept | list[Concept] | None = None
     link: list[Link] | None = None
-    birthDate: str | None = None
-    deceasedBoolean: bool | None = None
-    deceasedDateTime: str | None = None
+    birthDate: object = None  # these three of any type: a Patient that is half broken may be a child, or dead
+    deceasedBoolean: object = None
+    deceasedDateTime: object = None

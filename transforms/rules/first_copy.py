@@ -59,7 +59,9 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats: dict[bytes, int] = {}
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
-        self.sensitive = {copy.what for copy in self.copies if copy.sensitive}  # contents that any copy marks
+        self.sensitive: set[str] = set()  # visits (a content where there is no visit number) that any copy marks
+        for copy in self.copies:
+            self._mark(copy)
         for copy in self.copies:
             self.milestones.setdefault(copy.what, copy)
             self._note(self._key(copy), copy.what)
@@ -109,8 +111,7 @@ class Received:
         if not routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
             return
-        if fact.sensitive:
-            self.sensitive.add(fact.what)
+        self._mark(fact)
         key = self._key(fact)
         if key is not fact.key and not fact.cancels:
             self._postponed.append(fact)
@@ -119,6 +120,10 @@ class Received:
             self._route(fact)
         else:
             self._repeat(fact, Reason.SAME_MESSAGE)
+
+    def _mark(self, fact: Milestone) -> None:
+        if fact.sensitive:
+            self.sensitive.add(fact.visit or fact.what.hex())
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

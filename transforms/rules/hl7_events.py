@@ -111,21 +111,21 @@ def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[Any
 
 def _sensitive(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> bool:
     """Is it marked by its unit (MSH-4), service (PV1-10), place (PV1-3), PV2-22, or an access restriction (ARV)?"""
-    if header.value(4) in known.facilities or message.first("ARV") is not None:
+    if header.value(4).upper() in known.facilities or message.first("ARV") is not None:
         return True
     visit_protection = message.first("PV2")
     if visit_protection is not None and visit_protection.value(22) == "Y":
         return True
     if visited is None:
         return False
-    place = (visited.value(3, 1), visited.value(3, 4), visited.value(3, 7))
-    return visited.value(10) in known.services or not known.locations.isdisjoint(place)
+    place = (visited.value(3, 1).upper(), visited.value(3, 4).upper(), visited.value(3, 7).upper())
+    return visited.value(10).upper() in known.services or not known.locations.isdisjoint(place)
 
 
 def _bearing(person: Segment, reading: Reading) -> tuple[int, bool]:
     """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator)."""
     born = person.value(7)
-    text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part)
+    text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
     died = person.value(30) == "Y" or person.value(29)[:4].isdigit()  # what is no date is no news of a death
     return adult_at(text, reading.sensitivity, reading.zone), died
 
@@ -157,13 +157,14 @@ def _key(
 
 
 def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:
-    """The patient keys of a merge: of every identifier in PID-3 and MRG-1 that may be used, sorted."""
+    """The patient keys of a merge, sorted: of every identifier in PID-3 and MRG-1, -2 and -4, of whatever type."""
     found = [
         identifier
         for segment in message.every("PID", "MRG")
-        for identifier in _identifiers(segment.repeats(3 if segment.field(0) == "PID" else 1), header)
+        for field in ((3,) if segment.field(0) == "PID" else (1, 2, 4))
+        for identifier in _identifiers(segment.repeats(field), header)
     ]
-    told = {preferred([identifier], reading.identity_types) for identifier in found} - {""}
+    told = {preferred([one], (*reading.identity_types, one.type)) for one in found} - {""}
     if not told:
         raise MessageError(Reason.NO_PATIENT)
     return tuple(sorted(told))

@@ -5,6 +5,7 @@ binds. Rule sources: 42 CFR Part 2 (substance use disorder), 45 CFR 164.508(a)(2
 HIV, reproductive health and minors; all of them as the policy's sensitivity.yaml words them.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import date, tzinfo
 from typing import NamedTuple
@@ -12,9 +13,12 @@ from typing import NamedTuple
 from schemas.instant import BEGINNING, from_fhir
 from schemas.policy import Sensitivity as Written
 
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
+_YEAR = re.compile(r"(?:18|19|20)\d\d", re.ASCII)
+
 
 class Sensitivity(NamedTuple):
-    """The policy's lists, ready to be looked up in. `labels` are (system, code)."""
+    """The policy's lists, ready to be looked up in. `labels` are (system, code), the others in capitals."""
 
     labels: frozenset[tuple[str, str]] = frozenset()
     services: frozenset[str] = frozenset()
@@ -26,31 +30,36 @@ class Sensitivity(NamedTuple):
 def compiled(written: Written) -> Sensitivity:
     """The lists of a policy."""
     labels = frozenset((system, code) for system, codes in written.labels.items() for code in codes)
-    return Sensitivity(labels, written.services, written.locations, written.facilities, written.majority_age)
+    services, locations, facilities = (
+        frozenset(map(str.upper, codes)) for codes in (written.services, written.locations, written.facilities)
+    )
+    return Sensitivity(labels, services, locations, facilities, written.majority_age)
 
 
 def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivity) -> bool:
     """Does a security label mark it? FHIR Meta.security."""
-    return any(coding in known.labels for coding in codings)
+    bare = {code for _, code in known.labels}  # a code without its system is taken at its word
+    return any((system, code) in known.labels or (system is None and code in bare) for system, code in codings)
 
 
 def served(codes: Iterable[str | None], known: Sensitivity) -> bool:
     """Does the service mark it? FHIR serviceType, HL7 PV1-10."""
-    return any(code in known.services for code in codes if code)
+    return any(code.upper() in known.services for code in codes if code)
 
 
 def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
     """The instant of majority of who was born on that date (YYYY, YYYY-MM or YYYY-MM-DD).
 
-    Of a date that is not whole the last day counts. One that cannot be read is not known: BEGINNING.
+    Of a date that is not whole the last day counts, and of any other text the last year in it. Without one it is not
+    known: BEGINNING.
 
     >>> from datetime import UTC
     >>> adult_at("2008-02-29", Sensitivity(), UTC) == from_fhir("2026-03-01").time
     True
     """
-    if not born:
+    parts = born.split("-") if _DATE.fullmatch(born) else _YEAR.findall(born)[-1:]
+    if not parts:
         return BEGINNING
-    parts = born.split("-")
     try:
         year, month = int(parts[0]), int(parts[1]) if len(parts) > 1 else 12
         day = int(parts[2]) if len(parts) > 2 else 31
@@ -58,8 +67,8 @@ def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
         while day > 28 and not _exists(year, month, day):
             year, month, day = (year, month + 1, 1) if len(parts) > 2 else (year, month, day - 1)
         found = from_fhir(date(year, month, day).isoformat(), local)
-    except (ValueError, OverflowError):
-        return BEGINNING
+    except (ValueError, OverflowError):  # no such month or day: the year counts
+        return adult_at(parts[0], known, local) if len(parts) > 1 else BEGINNING
     return found.time if found else BEGINNING
 
 

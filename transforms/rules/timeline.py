@@ -64,6 +64,11 @@ def advance(
 # --- 2. decide -----------------------------------------------------------------------------------------------------
 
 
+def _place(one: Milestone) -> Place:
+    """What a CRM record of a visit stands for. Without a visit number each milestone is a visit of its own."""
+    return (one.visit or one.what.hex(), one.kind)
+
+
 class _Known:
     """What is known of the patient at the horizon, arranged for decisions."""
 
@@ -83,6 +88,7 @@ class _Known:
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
+        self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
         for one in self.milestones.values():
             if one.cancels:
                 self._withdraw(one)
@@ -92,11 +98,20 @@ class _Known:
     def _withdraw(self, one: Milestone) -> None:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
         for kind in one.cancels:
-            place = (one.visit, kind)
+            place = (one.visit, kind)  # "": of whatever visit
+            self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
             self._withdrawn[place] = max(until, self._withdrawn.get(place, BEGINNING))
 
+    def _taken_back(self, one: Milestone) -> int:
+        """Up to when milestones of this visit and kind were taken back. A cancellation that names no visit may mean any
+        visit, and a milestone that names none may be meant by any."""
+        if not one.visit:
+            return self._any_visit.get(one.kind, BEGINNING)
+        named, unnamed = self._withdrawn.get((one.visit, one.kind)), self._withdrawn.get(("", one.kind))
+        return max(named if named is not None else BEGINNING, unnamed if unnamed is not None else BEGINNING)
+
     def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
-        place = (one.visit, one.kind)
+        place = _place(one)
         if place not in self._newest_of_visit or self._newest_of_visit[place] < rank:
             self._newest_of_visit[place] = rank
         for rule in self.rules.routes.get(one.kind, ()):
@@ -114,7 +129,7 @@ class _Known:
     def record(self, pair: Pair) -> Record:
         """The CRM record that a pair writes."""
         one, rule = self.milestones[pair.what], self.rule(pair)
-        return (pair.route, "", "") if rule and rule.by_patient else (pair.route, one.visit, one.kind)
+        return (pair.route, "", "") if rule and rule.by_patient else (pair.route, *_place(one))
 
     def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
         """What a pair deserves at the horizon; pure in what is known."""
@@ -127,8 +142,8 @@ class _Known:
         time = one.time
         if time is None:
             return Verdict.REVIEW, Reason.NO_TIME, ()
-        place = (one.visit, one.kind)
-        if self._withdrawn and time <= self._withdrawn.get(place, BEGINNING):
+        place = _place(one)
+        if self._withdrawn and time <= self._taken_back(one):
             return Verdict.SUPPRESSED, Reason.CANCELLED, ()
         if rule is None or not rule.enabled:  # switched off, or no longer in the policy
             return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
@@ -139,7 +154,7 @@ class _Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        if one.what in self._sensitive:
+        if self._sensitive and (one.visit or one.what.hex()) in self._sensitive:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if scope.needs_permit and self._died:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
