@@ -77,37 +77,38 @@ class _Decode(beam.DoFn):
         shards: dict[int, list[AnyFact]] = {}
         received, newest = 0, BEGINNING
         types: Counter[str] = Counter()
+        read, form, name, count = self._reader.read, block.form, self._messages.name, self._shards
         for message in block.messages:
-            for counted in self._reader.read(block.form, message):
+            for counted in read(form, message):
                 received += 1
-                for fact in self._facts(counted, block, message):
+                for fact in counted.facts if counted.reason is None else (self._rejected(counted, block, message),):
                     if isinstance(fact, Made):
+                        if not fact.key:  # made already, so it is known by the bytes that it had
+                            force_setattr(fact, "key", keyed(self._names, counted.body))
                         types[f"{fact.verdict} {fact.type}"] += 1
+                        shard = crc32(fact.key) % count
                     else:
                         newest = max(newest, _dated(fact))
                         # what crosses the seam, and what the audit log calls the message: nobody can guess a key
-                        force_setattr(fact, "key", self._messages.name(fact.key))
-                    shard = crc32(fact.patient.encode() if fact.patient else fact.key) % self._shards
-                    shards.setdefault(shard, []).append(fact)
+                        force_setattr(fact, "key", name(fact.key))
+                        shard = crc32(fact.patient.encode()) % count
+                    if shard in shards:
+                        shards[shard].append(fact)
+                    else:
+                        shards[shard] = [fact]
         for shard, facts in shards.items():
             yield shard.to_bytes(4, "big"), encode(facts)
         position = block.messages[0].position if block.messages else 0
         counts = {"received": received, "types": types, "newest": newest}
-        yield TaggedOutput("counts", (f"decode-{block.part}-{block.form}-{position}", json.dumps(counts).encode()))
+        yield TaggedOutput("counts", (f"decode-{block.part}-{form}-{position}", json.dumps(counts).encode()))
 
-    def _facts(self, counted: Counted, block: Block, message: Message) -> list[AnyFact]:
-        """The facts of one message; one that is made already gets its key from the bytes that it had."""
-        if counted.reason is None:
-            return [
-                Made(keyed(self._names, counted.body), "", fact.type, fact.verdict, fact.reason)
-                if isinstance(fact, Made)
-                else fact
-                for fact in counted.facts
-            ]
-        plain = Quarantined(block.file, message.position, counted.reason, counted.body).encode()
+    def _rejected(self, counted: Counted, block: Block, message: Message) -> Made:
+        """What cannot be read, sealed."""
+        reason = counted.reason or Reason.DEFECT
+        plain = Quarantined(block.file, message.position, reason, counted.body).encode()
         # what has no bytes is known by where it stood
         name = keyed(self._names, counted.body or f"{block.file}@{message.position}".encode())
-        return [Made(name, "", "", Verdict.REJECTED, counted.reason, seal(plain, self._public, QUARANTINE_INFO))]
+        return Made(name, "", "", Verdict.REJECTED, reason, seal(plain, self._public, QUARANTINE_INFO))
 
 
 class _Reader:
