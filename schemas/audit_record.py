@@ -107,7 +107,8 @@ def table(columns: Columns, places: Places, horizon: int, policy: str, policy_di
     place = pa.array(columns.place, pa.int32())
     verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), _opaque(columns.event)
     ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
-    rules = _words([RULES.get(Reason(word), READING) for word in columns.reason])
+    rule_of = {word: RULES.get(Reason(word), READING) for word in set(columns.reason)}
+    rules = _words([rule_of[word] for word in columns.reason])
     route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
     arrays = {
         "record": _identifiers(event, route, verdicts, ordinal, copy, policy_digest),

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     UNKNOWN_KIND = "unknown_kind"
     UNKNOWN_MODIFIER = "unknown_modifier"
     INVALID_ENVELOPE = "invalid_envelope"
+    DELETION = "deletion"  # a Bundle entry that deletes a resource without saying whose it is
     # repeated
     SAME_MESSAGE = "same_message"
     SAME_MILESTONE = "same_milestone"

@@ -395,3 +395,11 @@ def test_the_entries_of_a_carried_bundle_have_keys_of_their_own() -> None:
     assert len(set(keys)) == 2
     assert [fact.key for fact in milestones(again)] == keys[:1], "told again under another id, it is the same message"
     assert {fact.patient for fact in milestones(counted)} == {"urn:feed\x1fPatient/7"}
+
+
+def test_a_deletion_is_rejected_for_a_person_to_see() -> None:
+    """It names no patient; read as a live resource, or passed over, it would leave standing what was taken back."""
+    gone = {"fullUrl": "https://b/Consent/1", "request": {"method": "DELETE", "url": "Consent/1"}}
+    put = {"resource": encounter(), "request": {"method": "PUT", "url": "Encounter/1"}}
+    history = {"resourceType": "Bundle", "type": "history", "entry": [gone, {**put, "request": gone["request"]}, put]}
+    assert said(opened(history)) == ["deletion", "deletion", "Milestone"]

@@ -46,6 +46,7 @@ class Carried(Part, frozen=True, gc=False):
 class Entry(Part, frozen=True, gc=False):
     fullUrl: str | None = None
     resource: msgspec.Raw = ABSENT
+    request: object = None
 
 
 class Bundle(Part, frozen=True, gc=False):
@@ -165,7 +166,10 @@ class Envelopes:
         notifies = bundle.type in ("history", "subscription-notification")
         counted: list[Counted] = []
         for place, (_, resource, tree) in enumerate(entries):
-            if not resource:  # an entry that only points (id-only, DELETE): nothing to decide here
+            request = (bundle.entry or ())[place].request
+            if isinstance(request, dict) and request.get("method") == "DELETE":
+                counted.append(Counted(resource, [], Reason.DELETION))  # it names no patient: a person has to look
+            elif not resource:  # an entry that only points (id-only): nothing to decide here
                 counted.append(Counted(resource, [_control("Bundle")], None))
             elif place == 0 and notifies and (kind := _kind(tree)) in STATUS_ENTRIES:
                 counted.append(Counted(resource, [_control(kind)], None))
