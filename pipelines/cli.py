@@ -250,6 +250,7 @@ def quarantine_open(
         sys.stdout.buffer.write(message.body + (b"" if raw else b"\n"))
 
 
+STOPPED = 130  # exit code of a command that its operator stopped (128 + SIGINT)
 # The base of Typer's errors of usage, which has no public name of its own.
 USAGE = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
@@ -260,7 +261,10 @@ def main() -> None:
     # Beam warns on import that a Google client, which nothing here uses, is not installed.
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == STOPPED:  # Typer's own word for a KeyboardInterrupt
+            raise KeyboardInterrupt
+        sys.exit(code)
     except USAGE as error:
         if message := error.format_message():  # without one, the help was shown already
             console.print(f"limen: {message.rstrip('.')}; see limen --help", markup=False)
@@ -270,7 +274,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("limen: stopped; repeat the command, it takes up where it is safe", markup=False)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except LawBroken as error:
         console.print(f"limen: a law was broken, outputs are unusable: {error}", markup=False)
         sys.exit(3)

@@ -1,6 +1,7 @@
 """Options of the commands, promoted once to a checked, frozen value; what is wrong is said before anything is done."""
 
 import argparse
+import glob
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,7 +88,8 @@ def _horizon(as_of: str | None) -> int:
 
 def _below(folder: Path, paths: list[str]) -> bool:
     """Is the folder one of the input folders, or somewhere below one?"""
-    return any(Path(os.path.realpath(path)) in (folder, *folder.parents) for path in paths if Path(path).is_dir())
+    found = [one for path in paths for one in (glob.glob(path, recursive=True) or [path])]
+    return any(Path(os.path.realpath(one)) in (folder, *folder.parents) for one in found if Path(one).is_dir())
 
 
 def _writable(option: str, folder: Path) -> None:

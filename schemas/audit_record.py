@@ -118,11 +118,11 @@ def table(columns: Columns, places: Places, horizon: int, policy: str, policy_di
         "reason": reasons,
         "rule": rules,
         "route": route,
-        "purpose": pa.DictionaryArray.from_arrays(place, pa.array(places.purposes)),
-        "destination": pa.DictionaryArray.from_arrays(place, pa.array(places.destinations)),
-        "recipe": pa.DictionaryArray.from_arrays(place, pa.array(places.recipes)),
+        "purpose": _of_route(place, places.purposes),
+        "destination": _of_route(place, places.destinations),
+        "recipe": _of_route(place, places.recipes),
         "fates": _words(columns.fates),
-        "level": pa.DictionaryArray.from_arrays(place, pa.array(places.levels)),
+        "level": _of_route(place, places.levels),
         "correlationid": pa.array(columns.correlationid, pa.string()),
         "payload": pa.array(columns.payload, pa.string()),
         "crm_record": pa.array(columns.crm_record, pa.string()),
@@ -149,6 +149,14 @@ def _words(values: Sequence[str]) -> pa.DictionaryArray:
     index = {word: place for place, word in enumerate(words)}
     places = pa.array([index[value] for value in values], pa.int32())
     return pa.DictionaryArray.from_arrays(places, pa.array([str(word) for word in words], pa.string()))
+
+
+def _of_route(place: pa.Array, words: Sequence[str]) -> pa.DictionaryArray:
+    """A word of each record's route. Each word stands once in the dictionary: repeated ones made equal tables differ in
+    their Parquet bytes."""
+    distinct = sorted(set(words))
+    remapped = pc.take(pa.array([distinct.index(word) for word in words], pa.int32()), place)
+    return pa.DictionaryArray.from_arrays(remapped, pa.array(distinct, pa.string()))
 
 
 def _opaque(names: Sequence[bytes]) -> pa.StringArray:

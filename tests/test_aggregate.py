@@ -140,6 +140,13 @@ def test_patients_are_counted_and_not_visits(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "crm").exists()
 
 
+def test_admissions_without_a_visit_number_both_count(tmp_path: Path) -> None:
+    messages = [admission(f"M{m}", "", f"2026030{day}120000+0000") for m in range(11) for day in (1, 2)]
+    decide([feeds(tmp_path / "in", messages)], tmp_path / "out", tmp_path / "state", "2026-04-01")
+    expected: set[Cell] = {(f"2026-03-0{day}", "admitted", "inpatient", 11) for day in (1, 2)}
+    assert tables(tmp_path / "out") == {"closed-loop": expected, "operations": expected}
+
+
 def test_a_repeat_in_another_message_counts_once(tmp_path: Path) -> None:
     again = admission("M0", "V0-1-0", "20260301100000+0000", control="another message")
     feed = feeds(tmp_path / "in", [*(stay(m, 1) for m in range(10)), again, again])

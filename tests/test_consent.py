@@ -6,8 +6,9 @@ import pytest
 from builders import CRM, WAIT, a_consent, a_scope, at
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from schemas.event import Consent, Says
+from schemas.event import ALSO, Consent, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent import Scope, decide, standing
@@ -116,6 +117,13 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
              a_consent(of=2, given=at(6) + 1, start=at(7))),
         case("renewed for another purpose", EXPIRED,
              a_consent(end=at(7)), a_consent(of=1, given=at(6), purposes=("HCPVISIBLE",))),
+        case("renewed for data from a later time", EXPIRED,
+             a_consent(end=at(10)), a_consent(of=1, given=at(9) + 1, data_start=at(4)), horizon=at(11)),
+        case("renewed for data up to an earlier time", EXPIRED,
+             a_consent(end=at(10)), a_consent(of=1, given=at(9) + 1, data_end=at(20)), horizon=at(11)),
+        case("renewed for the same data", RELEASED,
+             a_consent(end=at(10), data_start=at(4), data_end=at(20)),
+             a_consent(of=1, given=at(9) + 1, data_start=at(4), data_end=at(20)), horizon=at(11)),
         case("renewed by a post-dated permit", EXPIRED, a_consent(end=at(8)), a_consent(of=1, given=at(8) + 1)),
         case("a denial came between: the renewal carries nothing over", DENIED,
              a_consent(end=at(7)), a_consent(DENY, of=1, given=at(5) + 1), a_consent(of=2, given=at(6))),
@@ -167,6 +175,10 @@ def test_denial(consents: tuple[Consent, ...], around: dict[str, object], expect
     check(consents, around, expected)
 
 
+# One actor by its reference and its identifier: of the recipient both, or one of them of somebody else.
+BOTH_NAMES = ALSO.join([CRM, "urn:limen:organization|crm"])
+TORN = ALSO.join([CRM, "urn:limen:organization|other"])
+OTHER_WAY = ALSO.join(["Organization/other", "urn:limen:organization|crm"])
 BROAD = a_scope("CLINTRCH", broader=("HRESCH",))
 RESEARCH = a_consent(purposes=("CLINTRCH",))
 
@@ -200,6 +212,10 @@ RESEARCH = a_consent(purposes=("CLINTRCH",))
         case("under another scope", DENIED, a_consent(), a_consent(DENY, of=1, given=at(1), scope="research")),
         case("of nothing in particular matches all", DENIED,
              a_consent(), a_consent(DENY, of=1, given=at(1), scope="")),
+        case("refers to this recipient, identifies another", DENIED,
+             a_consent(), a_consent(DENY, of=1, recipients=(TORN,))),
+        case("refers to another, identifies this recipient", DENIED,
+             a_consent(), a_consent(DENY, of=1, recipients=(OTHER_WAY,))),
     ],
 )  # fmt: skip
 def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
@@ -223,6 +239,10 @@ def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, ob
              a_consent(recipients=("https://other.example/Organization/crm",))),
         case("names this recipient by its other name", RELEASED,
              a_consent(recipients=("urn:limen:organization|crm",))),
+        case("names this recipient by both of its names", RELEASED, a_consent(recipients=(BOTH_NAMES,))),
+        case("refers to this recipient, identifies another", SCOPELESS, a_consent(recipients=(TORN,))),
+        case("refers to another, identifies this recipient", SCOPELESS, a_consent(recipients=(OTHER_WAY,))),
+        case("names this recipient beside one that is torn", RELEASED, a_consent(recipients=(TORN, CRM))),
         case("names no action", RELEASED, a_consent(actions=())),
         case("names another action", SCOPELESS, a_consent(actions=("collect", "use"))),
         case("under the scope of treatment", SCOPELESS, a_consent(scope="treatment")),
@@ -288,6 +308,31 @@ def test_what_a_permit_must_name(consents: tuple[Consent, ...], around: dict[str
 )  # fmt: skip
 def test_versions(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
     """Versions compare only within one Consent, and no version lifts a denial."""
+    check(consents, around, expected)
+
+
+def elsewhere(says: Says, **fields: object) -> Consent:
+    """One that came by another source, in a message of its own."""
+    came = a_consent(says, **{"key": "elsewhere", **fields})  # type: ignore[arg-type]
+    return replace(came, consent=came.consent.replace("ehr|", "portal|"))
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("inactive", REVOKED, a_consent(), elsewhere(ENDS, given=at(7))),
+        case("inactive, of an older version", REVOKED, a_consent(version=2), elsewhere(ENDS, version=1, given=at(7))),
+        case("inactive from a date ahead", RELEASED, a_consent(), elsewhere(ENDS, given=at(9))),
+        case("entered in error", REVOKED, a_consent(), elsewhere(VOID, given=at(20))),
+        case("a denial of something else", REVOKED, a_consent(), elsewhere(DENY, given=at(20), purposes=("HMARKT",))),
+        case("a permit of something else", RELEASED, a_consent(), elsewhere(PERMIT, given=at(6), purposes=("HMARKT",))),
+        case("a draft", RELEASED, a_consent(), elsewhere(NOTHING, given=at(6))),
+        case("inactive under another id", RELEASED, a_consent(), elsewhere(ENDS, of="another form", given=at(7))),
+        case("entered in error under another id", RELEASED, a_consent(), elsewhere(VOID, of="another form")),
+    ],
+)  # fmt: skip
+def test_what_another_source_said(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """Under the same id an ending ends the permit, whatever its version; nothing else does."""
     check(consents, around, expected)
 
 

@@ -145,6 +145,30 @@ def test_quarantine_open_with_no_key(desk: Desk, key: str) -> None:
     assert desk.refused("quarantine", "open", "in.hl7", "--private-key", key).startswith("--private-key: ")
 
 
+@pytest.mark.parametrize("option", ["--output", "--state"])
+@pytest.mark.parametrize(
+    "inputs, folder",
+    [
+        pytest.param("feeds", "feeds", id="an input folder"),
+        pytest.param("feeds", "feeds/new", id="below one"),
+        pytest.param("feeds", "feeds/ward/new/deep", id="far below one"),
+        pytest.param("feeds", "feeds/../feeds/new", id="by another spelling"),
+        pytest.param("feeds", "link/new", id="by a link"),
+        pytest.param("link", "feeds/new", id="of an input that is a link"),
+        pytest.param("feeds/ward/a.hl7", "feeds/ward", id="the folder of an input file"),
+        pytest.param("feeds/ward/*.hl7", "feeds", id="a folder above what a glob found"),
+        pytest.param("fee*", "feeds/new", id="below a folder that a glob found"),
+    ],
+)
+def test_a_folder_within_the_input(desk: Desk, option: str, inputs: str, folder: str) -> None:
+    (desk.folder / "feeds/ward").mkdir(parents=True)
+    (desk.folder / "in.hl7").rename(desk.folder / "feeds/ward/a.hl7")
+    (desk.folder / "link").symlink_to("feeds")
+    line = desk.run("--input", inputs, option, folder)
+    assert line.startswith(f"{option}: ")
+    assert f"{folder} lies within --input" in line or "no keyset.json" in line  # a folder of files is no state anyway
+
+
 # --- the state folder ---------------------------------------------------------------------------------------------
 
 
@@ -190,6 +214,49 @@ def test_a_state_folder_of_something_else(desk: Desk) -> None:
     (desk.folder / "state").mkdir()
     (desk.folder / "state/thesis.tex").write_text("mine")
     assert desk.run().startswith("--state: ")
+
+
+def ran(desk: Desk) -> tuple[str, ...]:
+    """A run that happened, and the arguments to repeat it with."""
+    arguments = ("--as-of", "2026-05-01")
+    assert desk._run("run", "--input", "in.hl7", "--output", "out", "--state", "state", *arguments).code == 0
+    return arguments
+
+
+@pytest.mark.parametrize("output", ["out", "another"])
+@pytest.mark.parametrize("vault", ["damaged", "empty of what it was", "of another state"])
+def test_a_vault_that_is_not_of_this_keyset(desk: Desk, vault: str, output: str) -> None:
+    arguments = ran(desk)
+    for path in (desk.folder / "state").glob("vault.sqlite-*"):
+        path.unlink()
+    file = desk.folder / "state/vault.sqlite"
+    if vault == "damaged":
+        file.write_bytes(b"x" * 5000)
+    elif vault == "empty of what it was":
+        file.write_bytes(file.read_bytes()[:100])
+    else:
+        assert desk._run("run", "--input", "in.hl7", "--output", "o2", "--state", "s2", *arguments).code == 0
+        shutil.copyfile(desk.folder / "s2/vault.sqlite", file)
+    line = desk.run("--output", output, *arguments)
+    assert line.startswith("--state: ") and "restore the vault" in line
+
+
+def test_a_repeat_with_another_state(desk: Desk) -> None:
+    arguments = ran(desk)
+    assert "other keys" in desk.run("--state", "fresh", *arguments)
+    assert desk._run("keys", "new", "other").code == 0
+    assert "other keys" in desk.run("--state", "other", *arguments)
+
+
+def test_a_repeat_from_another_folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state folder of a run that names none is that of where it started."""
+    arguments = ("run", "--input", desk.folder / "in.hl7", "--output", desk.folder / "out", "--as-of", "2026-05-01")
+    assert desk._run(*arguments).code == 0
+    (desk.folder / "elsewhere").mkdir()
+    monkeypatch.chdir(desk.folder / "elsewhere")
+    assert desk.refused(*arguments).startswith("--state: ")
+    monkeypatch.chdir(desk.folder)
+    assert desk._run(*arguments).code == 0
 
 
 # --- the output folder --------------------------------------------------------------------------------------------
@@ -354,6 +421,20 @@ def test_a_refusal_quotes_no_value(tmp_path: Path) -> None:
         policies.load(tmp_path / "policy")
     assert "Quillfeather" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+# --- stopped by hand ----------------------------------------------------------------------------------------------
+
+
+def test_stopped_by_the_operator(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.run._pipeline", stop)
+    said = desk._run("run", "--input", "in.hl7", "--output", "out", "--state", "state")
+    assert (said.code, said.out, said.err.count("\n")) == (130, "", 1)
+    assert said.err.startswith("limen: stopped; ")
+    assert not any((desk.folder / "out" / kind).exists() for kind in ("crm", "audit", "manifest"))
 
 
 # --- as a process of its own --------------------------------------------------------------------------------------

@@ -4,14 +4,18 @@ from datetime import UTC
 from typing import Any
 
 import pytest
+from builders import a_route, a_scope, the_rules
+from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Identity, Kind, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
+from schemas.timeline import Timeline
 from transforms.rules.fhir import NPI_SYSTEM, Around, read, split_reference
 from transforms.rules.hl7_events import read as read_hl7
 from transforms.rules.identity import Reading
+from transforms.rules.timeline import advance
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))
 AROUND = Around(READING)
@@ -111,6 +115,20 @@ def test_the_status_is_judged_before_the_patient() -> None:
     (fact,) = read(encounter(status="planned", subject=None), AROUND)
     assert isinstance(fact, Made)
     assert refusal(encounter(subject=None)) is Reason.NO_PATIENT
+
+
+@pytest.mark.parametrize("status", ["cancelled", "entered-in-error"])
+def test_an_encounter_that_never_was_withdraws_the_whole_stay(status: str) -> None:
+    stay = [replace(told(encounter()), key=kind.encode(), what=kind.encode(), kind=kind) for kind in STAY]
+    other = replace(stay[0], key=b"other", what=b"other", visit="e2")
+    free = the_rules(a_route("event", by_patient=False, scope=a_scope(needs_permit=False)))
+    error = told(encounter(status=status, meta=META))
+    _, outcomes, _, _ = advance(Timeline(), [*stay, other, error], micros("2024-06-01"), free)
+    found = {o.event.key: o.reason for o in outcomes}
+    assert found == dict.fromkeys([one.key for one in stay], Reason.CANCELLED) | {
+        other.key: Reason.NO_CONSENT_NEEDED,
+        error.key: Reason.CANCELLATION,
+    }
 
 
 # --- Times, visits, classes -----------------------------------------------------------------------------------------
@@ -251,6 +269,15 @@ def test_the_patient_of_an_appointment(actors: list[dict[str, Any]], expected: s
     assert (told(tree).patient == expected) if expected else (refusal(tree) is Reason.NO_PATIENT)
 
 
+@pytest.mark.parametrize("status", ["booked", "fulfilled", "cancelled"])
+def test_an_appointment_of_two_patients_is_of_neither(status: str) -> None:
+    people = [{"actor": PATIENT}, {"actor": {"reference": "Patient/8"}}]
+    assert refusal(appointment(status, participant=people)) is Reason.NO_PATIENT
+    assert refusal(appointment(status, participant=people[::-1])) is Reason.NO_PATIENT
+    twice = [{"actor": PATIENT}, {"actor": {"reference": "Patient/7/_history/2"}}]
+    assert told(appointment(status, participant=twice)).patient == KEY
+
+
 def test_a_participant_under_a_modifier_may_be_none() -> None:
     people = [{"actor": PATIENT, "modifierExtension": [{"url": "x"}]}, {"actor": {"reference": "Patient/8"}}]
     assert told(appointment("booked", participant=people)).patient == "ehr\x1fPatient/8"
@@ -297,6 +324,25 @@ def test_demographics_are_control() -> None:
     (nobody,) = read({"resourceType": "Patient", "name": [{"family": "DOE"}]}, AROUND)
     assert isinstance(nobody, Made)
     assert (nobody.verdict, nobody.reason) == (Verdict.CONTROL, Reason.DEMOGRAPHICS)
+
+
+DECEASED: list[tuple[str, dict[str, Any], bool]] = [
+    ("nothing said", {}, False),
+    ("no", {"deceasedBoolean": False}, False),
+    ("null", {"deceasedBoolean": None}, False),
+    ("yes", {"deceasedBoolean": True}, True),
+    ("yes in a text", {"deceasedBoolean": "true"}, True),
+    ("a number", {"deceasedBoolean": 1}, True),
+    ("a date", {"deceasedDateTime": "2024-05-01"}, True),
+    ("a year that is a number", {"deceasedDateTime": 2024}, True),
+    ("a text", {"deceasedDateTime": "unknown"}, False),
+]
+
+
+@pytest.mark.parametrize("fields, died", [case[1:] for case in DECEASED], ids=[case[0] for case in DECEASED])
+def test_who_died(fields: dict[str, Any], died: bool) -> None:
+    facts = read({"resourceType": "Patient", "id": "7", **fields}, AROUND)
+    assert [fact.died for fact in facts if isinstance(fact, Person)] == [died]
 
 
 def test_a_link_is_told_to_all_sides_and_counted_once() -> None:

@@ -228,12 +228,20 @@ def test_a_person_who_is_deleted_is_told_to_one_side() -> None:
         (("MRG|7^^^MAIN^MR~8^^^MAIN^PI",), {"42", "7", "8"}),
         (("PV1|1|I", "PID|2||7^^^MAIN^MR"), {"42", "7"}),
         (("MRG|7^^^MAIN^MR", "PID|2||8^^^MAIN^MR", "MRG|9^^^MAIN^MR"), {"42", "7", "8", "9"}),
+        (("MRG|7^^^MAIN^MR|8^^^MAIN^MR|9^^^MAIN^MR|10^^^MAIN^MR",), {"42", "7", "8", "10"}),
+        (("MRG||8^^^MAIN^PI",), {"42", "8"}),
+        (("MRG||||10",), {"42", "10"}),
+        (("MRG|7^^^MAIN^AN~8^^^MAIN^XYZ",), {"42", "7", "8"}),
+        (("PID|2||7^^^MAIN^AN",), {"42", "7"}),
         (("MRG|123456789^^^USSSA^SS",), {"42"}),
+        (("MRG||123456789^^^MAIN^SS||123456789^^^MAIN&2.16.840.1.113883.4.1&ISO^AN",), {"42"}),
         (("MRG|42^^^MAIN^MR",), {"42"}),
         ((), {"42"}),
     ],
-    ids=["every identifier", "a link of two PIDs", "several merges", "no social security number", "one side", "no MRG"],
-)
+    ids=["every identifier", "a link of two PIDs", "several merges",
+         "MRG-1, -2 and -4", "MRG-2 alone", "MRG-4 alone, without a type", "any type", "any type in PID-3",
+         "no social security number", "nor in MRG-2 and -4", "one side", "no MRG"],
+)  # fmt: skip
 def test_the_sides_of_a_merge(segments: tuple[str, ...], told_to: set[str]) -> None:
     facts = sides(message("ADT^A40", *segments))
     assert {fact.patient.partition("\x1f")[2] for fact in facts} == told_to

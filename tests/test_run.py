@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import pytest
 from hospital_files import (
+    AS_OF,
     Said,
     admission,
     by_identifier,
@@ -28,10 +29,13 @@ from hospital_files import (
     without_consents,
 )
 
-from pipelines.run import Done
+from pipelines import options, sources
+from pipelines.run import Done, _pipeline
+from pipelines.run import run as do
 from pipelines.score import score
 from pipelines.simulate import Simulated, simulate
 from pipelines.summary import broken_laws
+from schemas.errors import StoreError
 from transforms import audit
 
 MESSAGES = ("rejected", "repeated", "consent", "control", "unrouted")
@@ -207,6 +211,17 @@ def test_one_crm_record_per_patient_or_per_visit_and_kind(crm: dict[str, list[di
     assert {p["record"] for p in crm["patient-support"]}.isdisjoint(p["subject"] for p in crm["patient-support"])
 
 
+def test_admissions_without_a_visit_number_are_records_of_their_own(tmp_path: Path) -> None:
+    ndjson(tmp_path / "in/c.ndjson", [permit(by_identifier("urn:id:GENERAL", "M1"))])
+    days = ("20260301", "20260302")
+    numberless = b"".join(admission("M1", "", f"{day}120000+0000") for day in days)
+    (tmp_path / "in/a.hl7").write_bytes(numberless)
+    decide([tmp_path / "in"], tmp_path / "out", tmp_path / "state")
+    sent = [payload for payload in payloads(tmp_path / "out") if payload["recipe"].startswith("hcp-notification")]
+    assert sorted(payload["time"][:10] for payload in sent) == ["2026-03-01", "2026-03-02"]
+    assert len({payload["record"] for payload in sent}) == 2
+
+
 # --- evidence -----------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +279,21 @@ def test_aggregates_are_published_and_of_k_patients(ran: Ran) -> None:
     assert min(n for table in tables for n in table["patients"].to_pylist()) >= 11
 
 
+def test_two_files_without_a_message_are_sealed_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of what is empty or too large, so each is known by where it stood."""
+    monkeypatch.setattr(sources.read, "__defaults__", (5000, sources.CHUNK))
+    (tmp_path / "in").mkdir()
+    for name, content in {
+        "empty": b"", "a line": b"\n", "lines": b"\n\n", "large": b"{" + b" " * 6000, "larger": b"{" + b" " * 7000,
+    }.items():  # fmt: skip
+        (tmp_path / "in" / name).write_bytes(content)
+    done = decide([tmp_path / "in"], tmp_path / "out", tmp_path / "state")
+    assert done.summary["rejected"] == len(list((tmp_path / "out").glob("quarantine/*.sealed"))) == 5
+    assert {"empty_file", "too_large"} <= set(done.summary["reasons"])
+    audit = records(tmp_path / "out")
+    assert len({record["event"] for record in audit}) == len(audit) == 5
+
+
 # --- what must change nothing -------------------------------------------------------------------------------------
 
 
@@ -284,6 +314,8 @@ def test_the_same_inputs_into_another_folder_give_the_same_payloads_and_records(
         one, other = ({name: file[0] for name, file in tree(o / kind).items()} for o in (ran.output, output))
         assert one == other != {}, kind
     assert records(output) == records(ran.output)
+    one, other = ({p.name: p.read_bytes() for p in o.glob("audit/*.parquet")} for o in (ran.output, output))
+    assert one == other != {}
 
 
 @pytest.fixture(scope="module")
@@ -327,6 +359,25 @@ def test_another_state_folder_gives_other_names_for_everyone(ran: Ran) -> None:
     for name in ("id", "correlationid", "subject", "record", "consentref"):
         assert {p[name] for p in payloads(output)}.isdisjoint(p[name] for p in payloads(ran.output))
     assert len(payloads(output)) == len(payloads(ran.output))
+
+
+def test_an_input_that_changes_while_it_is_read_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = tmp_path / "a.hl7"
+    message = admission("M1", "V1", "20260301120000+0000")
+    changes: dict[str, Callable[[], object]] = {
+        "longer": lambda: feed.write_bytes(message + admission("M1", "V2", "20260302120000+0000")),
+        "of the same size": lambda: feed.write_bytes(message.replace(b"M1", b"M2")),
+        "gone": feed.unlink,
+    }
+    for name, change in changes.items():
+        feed.write_bytes(message)
+        asked = options.request([str(feed)], tmp_path / name, tmp_path / "state", None, AS_OF, [])
+        with monkeypatch.context() as patch:
+            patch.setattr("pipelines.run._pipeline", lambda *given, change=change: (_pipeline(*given), change()))
+            with pytest.raises(StoreError, match="an_input_changed_while_it_was_read"):
+                do(asked)
+        kinds = ("crm", "aggregates", "review", "audit", "quarantine", "manifest", "summary.json")
+        assert not any((tmp_path / name / kind).exists() for kind in kinds), name
 
 
 # --- the instant of decision --------------------------------------------------------------------------------------

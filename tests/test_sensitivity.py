@@ -9,7 +9,7 @@ import pytest
 from builders import PATIENT, a_consent, a_milestone, at
 from hospital_files import decide, lines, ndjson, permit
 
-from schemas.event import AnyFact, Milestone, Person, digest
+from schemas.event import AnyFact, Kind, Milestone, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
@@ -18,7 +18,7 @@ from transforms.decode import reader
 from transforms.rules import hl7_events
 from transforms.rules.fhir import Around, read
 from transforms.rules.routing import rules
-from transforms.rules.sensitivity import Sensitivity, adult_at
+from transforms.rules.sensitivity import Sensitivity, adult_at, compiled
 from transforms.rules.timeline import advance
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
@@ -44,6 +44,9 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("substance use", labelled(ACT_CODE, "ETH"), True),
     ("HIV", labelled(ACT_CODE, "HIV"), True),
     ("the same letters of another system", labelled("urn:other", "HIV"), False),
+    ("a label without a system", {"meta": {"security": [{"code": "HIV"}]}}, True),
+    ("a harmless label without a system", {"meta": {"security": [{"code": "N"}]}}, False),
+    ("a service in small letters", {"serviceType": {"coding": [{"code": "psy"}]}}, True),
     ("a service", {"serviceType": {"coding": [{"code": "PSY"}]}}, True),
     ("one of several services", {"serviceType": [{"coding": [{"code": "GP"}, {"code": "DETOX"}]}]}, True),
     ("another service", {"serviceType": {"coding": [{"code": "CARD"}]}}, False),
@@ -79,6 +82,42 @@ def test_one_marked_copy_binds_on_every_route(policy: Policy, order: int) -> Non
     found = answers(policy, *[plain, marked][::order])
     assert set(found.values()) == {(Verdict.SUPPRESSED, Reason.SENSITIVE)}
     assert len(found) == len(policy.routes)
+
+
+MARK = a_milestone(at(4), visit="v1", kind=Kind.REGISTERED)
+NAMELESS = a_milestone(at(4), visit="", kind=Kind.REGISTERED)
+CARRIED: list[tuple[str, Milestone, Milestone, bool]] = [
+    ("another kind", MARK, a_milestone(at(5)), True),
+    ("another feed", MARK, msgspec.structs.replace(a_milestone(at(5), kind=Kind.DISCHARGED), type="Encounter"), True),
+    ("from a cancellation", a_milestone(at(4), cancels=(Kind.REGISTERED,)), a_milestone(at(5)), True),
+    ("another visit", MARK, a_milestone(at(5), visit="v2"), False),
+    ("no visit number there", MARK, a_milestone(at(5), visit=""), False),
+    ("no visit number here", NAMELESS, a_milestone(at(5)), False),
+    ("no visit number on both", NAMELESS, a_milestone(at(5), visit=""), False),
+]
+
+
+@pytest.mark.parametrize("mark, other, bound", [case[1:] for case in CARRIED], ids=[case[0] for case in CARRIED])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_mark_binds_its_visit(policy: Policy, mark: Milestone, other: Milestone, bound: bool, order: int) -> None:
+    """All milestones of the visit, whatever their kind or feed; without a visit number its own content alone."""
+    marked = msgspec.structs.replace(mark, sensitive=True)
+    allowed = [a_consent(of=code, purposes=(code,)) for code in ("PATSUPPORT", "HCPVISIBLE")]
+    arrivals = [*allowed, *[marked, other][::order]]
+    _, outcomes, _, _ = advance(Timeline(), arrivals, at(24), rules(policy, keeps=False))
+    reasons = {o.reason for o in outcomes if o.route and o.event == other}
+    assert (reasons == {Reason.SENSITIVE}) if bound else (reasons and Reason.SENSITIVE not in reasons)
+    if not mark.cancels:
+        own = {o.reason for o in outcomes if o.route and o.event == marked}
+        assert own <= {Reason.SENSITIVE, Reason.SUPERSEDED} and Reason.SENSITIVE in own
+
+
+@pytest.mark.parametrize("unit, marked", [("Unit2", True), ("UNIT2", True), ("unit2", True), ("unit3", False)])
+def test_the_unit_marks_a_message(policy: Policy, unit: str, marked: bool) -> None:
+    known = compiled(policy.sensitivity.model_copy(update={"facilities": frozenset({"Unit2"})}))
+    reading = reader(policy)._reading._replace(sensitivity=known)
+    fact, *_ = hl7_events.read(ADMISSION.format(**{"more": "", **QUIET, "unit": unit}).encode(), reading)
+    assert isinstance(fact, Milestone) and fact.sensitive is marked
 
 
 def test_nobody_reaches_out_to_the_dead(policy: Policy) -> None:
@@ -143,7 +182,10 @@ QUIET = {"unit": "SITE", "born": "19700101", "died": "", "dead": "", "place": "W
 HL7 = [
     ("nothing", {}, False, None),
     ("the service", {"service": "PSY"}, True, None),
+    ("the service in small letters", {"service": "psy"}, True, None),
     ("the place", {"place": "DETOX^1"}, True, None),
+    ("the place in mixed letters", {"place": "Detox^1"}, True, None),
+    ("the facility in small letters", {"place": "W1^2^3^psych"}, True, None),
     ("the building", {"place": "W1^2^3^^^^PSYCH"}, True, None),
     ("visit protection", {"protected": "Y"}, True, None),
     ("an access restriction", {"more": "ARV||A|DEM\r"}, True, None),

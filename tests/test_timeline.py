@@ -154,6 +154,23 @@ def test_conflicting_consents_ground_nothing() -> None:
             a_milestone(at(5), kind=Kind.DISCHARGED), a_cancellation(at(6)), RELEASED, id="discharged: not taken back"
         ),
         pytest.param(a_milestone(at(5), visit="v2"), a_cancellation(at(6)), RELEASED, id="another visit"),
+        pytest.param(a_milestone(at(5)), a_cancellation(at(6), visit=""), CANCELLED, id="of no visit number: of any"),
+        pytest.param(
+            a_milestone(at(5)), a_cancellation(at(5) - 1, visit=""), RELEASED, id="of no visit number, before it"
+        ),
+        pytest.param(
+            a_milestone(at(5), kind=Kind.DISCHARGED),
+            a_cancellation(at(6), visit=""),
+            RELEASED,
+            id="of no visit number, another kind",
+        ),
+        pytest.param(a_milestone(at(5), visit=""), a_cancellation(at(6)), CANCELLED, id="no visit number: by any"),
+        pytest.param(
+            a_milestone(at(5), visit=""), a_cancellation(at(5) - 1), RELEASED, id="no visit number, after any"
+        ),
+        pytest.param(
+            a_milestone(at(5), visit=""), a_cancellation(at(6), visit=""), CANCELLED, id="no visit number on both"
+        ),
         pytest.param(a_milestone(at(5)), a_cancellation(None), CANCELLED, id="of unknown time"),
         pytest.param(a_milestone(at(5)), a_cancellation(at(1), span=DAY), CANCELLED, id="by its day"),
         pytest.param(
@@ -170,6 +187,31 @@ def test_a_cancellation_withdraws_its_visit_and_kinds(
         outcomes = decided(*order)
         assert of(outcomes, cancelled, route) == expected
         assert of(outcomes, by, route) == CANCELLATION
+
+
+def test_a_cancellation_of_no_visit_number_withdraws_every_visit() -> None:
+    visits = [a_milestone(at(n), visit=name) for n, name in enumerate(("v1", "v2", "", "v3"), 3)]
+    later = a_milestone(at(8), visit="v4")
+    outcomes = decided(*visits, later, a_cancellation(at(6), visit=""))
+    assert [of(outcomes, one) for one in visits] == [CANCELLED] * 4
+    assert of(outcomes, later) == RELEASED
+
+
+def test_a_cancellation_of_a_visit_is_not_outdone_by_one_of_none() -> None:
+    outcomes = decided(ONE, a_cancellation(at(6)), a_cancellation(at(3), visit=""))
+    assert of(outcomes, ONE) == CANCELLED
+
+
+def test_a_cancellation_that_no_route_takes_is_routed_by_another_kind_and_binds() -> None:
+    rules = the_rules(kinds={Kind.REGISTERED: (EVENT,)})
+    registered, cancels = a_milestone(at(5), kind=Kind.REGISTERED), a_cancellation(at(6))
+    assert cancels.kind not in rules.routes
+    for order in ((registered, cancels), (cancels, registered)):
+        outcomes = decided(*order, rules=rules)
+        assert of(outcomes, registered) == CANCELLED
+        assert [(o.verdict, o.reason) for o in outcomes if o.event.key == cancels.key] == [CANCELLATION]
+    nowhere = decided(registered, a_milestone(at(6), cancels=(Kind.ADMITTED,)), rules=rules)
+    assert aside(nowhere) == [(Verdict.UNROUTED, Reason.NO_ROUTE)]
 
 
 @pytest.mark.parametrize("keys", [("A", "B"), ("B", "A")], ids=["later first", "earlier first"])
@@ -200,6 +242,13 @@ def test_an_event_record_follows_the_newest_milestone_of_its_visit_and_kind() ->
     outcomes = decided(ONE, later, other_kind)
     assert of(outcomes, ONE) == SUPERSEDED
     assert of(outcomes, later) == of(outcomes, other_kind) == RELEASED
+
+
+def test_milestones_without_a_visit_number_are_visits_of_their_own() -> None:
+    first, second = a_milestone(at(5), visit=""), a_milestone(at(7), visit="")
+    outcomes = decided(first, second)
+    assert of(outcomes, first) == of(outcomes, second) == RELEASED
+    assert of(outcomes, first, "state") == SUPERSEDED
 
 
 def test_the_newest_decides_whatever_becomes_of_it() -> None:
