@@ -38,7 +38,6 @@ class Aggregate(beam.PTransform):
     def expand(self, cells):
         out = (
             cells
-            | "KeyedByRoute" >> beam.Map(lambda pair: pair).with_output_types(tuple[str, bytes])
             | "OneRoute" >> beam.GroupByKey()
             | "CountPatients" >> beam.ParDo(_Aggregate(*self._arguments)).with_outputs("counts", main="tables")
         )

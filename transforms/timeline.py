@@ -47,8 +47,6 @@ class Timeline(beam.PTransform):
     def expand(self, facts):
         out = (
             facts
-            # with_outputs loses element types, and an untyped key crashes a portable runner: say them again
-            | "KeyedByShard" >> beam.Map(lambda pair: pair).with_output_types(tuple[bytes, bytes])
             | "OneShard" >> beam.GroupByKey()
             | "Advance"
             >> beam.ParDo(_Advance(self._policy, self._horizon)).with_outputs(
