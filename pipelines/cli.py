@@ -38,6 +38,11 @@ State = Annotated[
     Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")]
+LoadFolder = Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")]
+RunPolicy = Annotated[
+    Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
+]
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -100,7 +105,7 @@ def simulate(
 
 @app.command()
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
+    folder: RunFolder,
     truth: Annotated[Path, typer.Option("--truth", help="truth.json of the simulated hospital.")],
     state: State = Path(".limen"),
     as_json: AsJson = False,
@@ -117,11 +122,9 @@ def score(
 
 @export_app.command("vault-loader")
 def export_vault_loader(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
-    output: Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
-    ] = None,
+    folder: RunFolder,
+    output: LoadFolder,
+    policy: RunPolicy = None,
 ) -> None:
     """Write CSV files for Veeva Vault Loader: upserts by external id, at most 500 rows a file.
 
@@ -134,11 +137,9 @@ def export_vault_loader(
 
 @export_app.command("salesforce")
 def export_salesforce(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")],
-    output: Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
-    ] = None,
+    folder: RunFolder,
+    output: LoadFolder,
+    policy: RunPolicy = None,
 ) -> None:
     """Write CSV files for Salesforce Bulk API 2.0: upserts by external id, at most 10,000 rows a file.
 

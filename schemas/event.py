@@ -81,6 +81,11 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     published: int | None = None
     sensitive: bool = False
 
+    @property
+    def stay(self) -> str:
+        """Which visit this belongs to: its number; without one each milestone is a visit of its own."""
+        return self.visit or self.what.hex()
+
 
 class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     """One version of one consent document, its root provision flattened. Times in microseconds UTC.

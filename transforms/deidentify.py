@@ -49,6 +49,6 @@ class _Deidentify(beam.DoFn):
             entry,
             self._recipes[outcome.route](event, reason),
             event.patient,
-            event.visit or event.what.hex(),
+            event.stay,
             event.kind,
         )

@@ -59,10 +59,9 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats: dict[bytes, int] = {}
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
-        self.sensitive: set[str] = set()  # visits (a content where there is no visit number) that any copy marks
+        self.sensitive: set[str] = set()  # stays that any copy marks
         for copy in self.copies:
             self._mark(copy)
-        for copy in self.copies:
             self.milestones.setdefault(copy.what, copy)
             self._note(self._key(copy), copy.what)
         for fact in (*self.consents, *self.changes, *self.people):
@@ -123,7 +122,7 @@ class Received:
 
     def _mark(self, fact: Milestone) -> None:
         if fact.sensitive:
-            self.sensitive.add(fact.visit or fact.what.hex())
+            self.sensitive.add(fact.stay)
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:
@@ -131,7 +130,7 @@ class Received:
             return
         self.milestones[fact.what] = fact
         self.routed.append(fact)
-        if (contents := self._routed_of.setdefault(fact.key, 0)) > 0:
+        if contents := self._routed_of.get(fact.key, 0):
             self.places[fact.what] = contents
         self._routed_of[fact.key] = contents + 1
 

@@ -20,7 +20,7 @@ _YEAR = re.compile(r"(?:18|19|20)\d\d", re.ASCII)
 class Sensitivity(NamedTuple):
     """The policy's lists, ready to be looked up in. `labels` are (system, code), the others in capitals."""
 
-    labels: frozenset[tuple[str, str]] = frozenset()
+    labels: frozenset[tuple[str | None, str]] = frozenset()
     services: frozenset[str] = frozenset()
     locations: frozenset[str] = frozenset()
     facilities: frozenset[str] = frozenset()
@@ -29,7 +29,10 @@ class Sensitivity(NamedTuple):
 
 def compiled(written: Written) -> Sensitivity:
     """The lists of a policy."""
-    labels = frozenset((system, code) for system, codes in written.labels.items() for code in codes)
+    # a code without its system is taken at its word
+    labels = frozenset(
+        (known, code) for system, codes in written.labels.items() for code in codes for known in (system, None)
+    )
     services, locations, facilities = (
         frozenset(map(str.upper, codes)) for codes in (written.services, written.locations, written.facilities)
     )
@@ -38,8 +41,7 @@ def compiled(written: Written) -> Sensitivity:
 
 def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivity) -> bool:
     """Does a security label mark it? FHIR Meta.security."""
-    bare = {code for _, code in known.labels}  # a code without its system is taken at its word
-    return any((system, code) in known.labels or (system is None and code in bare) for system, code in codings)
+    return any(coding in known.labels for coding in codings)
 
 
 def served(codes: Iterable[str | None], known: Sensitivity) -> bool:

@@ -51,7 +51,7 @@ def advance(
     for milestone in received.routed:
         for rule in rules.routes[milestone.kind]:
             pair = _first(milestone, rule, known, outcomes)
-            if rules.keeps:
+            if pair is not None:
                 settled.append(pair)
     if before:
         shown = {known.record(pair) for pair in settled if pair.shown}
@@ -65,8 +65,8 @@ def advance(
 
 
 def _place(one: Milestone) -> Place:
-    """What a CRM record of a visit stands for. Without a visit number each milestone is a visit of its own."""
-    return (one.visit or one.what.hex(), one.kind)
+    """What a CRM record of a visit stands for."""
+    return (one.stay, one.kind)
 
 
 class _Known:
@@ -107,8 +107,7 @@ class _Known:
         visit, and a milestone that names none may be meant by any."""
         if not one.visit:
             return self._any_visit.get(one.kind, BEGINNING)
-        named, unnamed = self._withdrawn.get((one.visit, one.kind)), self._withdrawn.get(("", one.kind))
-        return max(named if named is not None else BEGINNING, unnamed if unnamed is not None else BEGINNING)
+        return max(self._withdrawn.get((visit, one.kind), BEGINNING) for visit in (one.visit, ""))
 
     def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
         place = _place(one)
@@ -142,7 +141,6 @@ class _Known:
         time = one.time
         if time is None:
             return Verdict.REVIEW, Reason.NO_TIME, ()
-        place = _place(one)
         if self._withdrawn and time <= self._taken_back(one):
             return Verdict.SUPPRESSED, Reason.CANCELLED, ()
         if rule is None or not rule.enabled:  # switched off, or no longer in the policy
@@ -150,11 +148,11 @@ class _Known:
         keeps, horizon = self.rules.keeps, self.horizon
         if time > horizon:
             return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
-        newest = self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[place]
+        newest = self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        if self._sensitive and (one.visit or one.what.hex()) in self._sensitive:
+        if self._sensitive and one.stay in self._sensitive:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if scope.needs_permit and self._died:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
@@ -174,20 +172,17 @@ class _Known:
 # --- 3. settle -----------------------------------------------------------------------------------------------------
 
 
-def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[Outcome]) -> Pair:
-    """A new pair: its verdict is counted, unless it is held."""
+def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[Outcome]) -> Pair | None:
+    """A new pair: its verdict is counted, unless it is held. None where nobody keeps it."""
     verdict, reason, facts = known.verdict(milestone, rule)
     released = verdict is RELEASED
     if verdict is not HELD:
         place = known.places.get(milestone.what, 0) if known.places else 0
         outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
     if not known.rules.keeps:
-        return _FORGOTTEN
+        return None
     waits = verdict is HELD or (released and _waits(milestone, rule, known.horizon))
     return Pair(milestone.what, rule.name, verdict, released, waits, 1 if released else 0)
-
-
-_FORGOTTEN = Pair(b"", "", Verdict.SUPPRESSED, False, False)  # what nobody keeps need not be made
 
 
 def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
