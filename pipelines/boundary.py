@@ -1,6 +1,6 @@
 """The boundary, drawn and built in the same order.
 
-    blocks ─ Decode ─ Timeline
+    blocks ─ Decode ─ Timeline ⇄ ledger
                          ├─ allowed ──── Deidentify ─ Tokenize ─ Audit ─▶ crm · cells ─ Aggregate ─▶ aggregates
                          ├─ suppressed ───────────────────────── Audit
                          ├─ review ───────────────────────────── Audit ─▶ review
@@ -17,12 +17,12 @@ from apache_beam.typehints.decorators import no_annotations
 
 from schemas.keyset import Keyset
 from schemas.policy import Policy
-from schemas.stores import AuditLog, Opens, Vault
+from schemas.stores import AuditLog, Ledger, Opens, Vault
 from transforms.aggregate import Aggregate
 from transforms.audit import Audit
 from transforms.decode import Decode
 from transforms.deidentify import Deidentify
-from transforms.timeline import Timeline
+from transforms.timeline import Moment, Timeline
 from transforms.tokenize import Tokenize
 
 File = tuple[str, bytes]  # (path below the output folder, content)
@@ -32,37 +32,39 @@ class Boundary(beam.PTransform):
     """Blocks of messages in; files for each sink out. Stores are passed in by reference; no IO and no flags here."""
 
     class Out(NamedTuple):
-        """What leaves the boundary, each as (file, content); `counts` are for the summary and its laws."""
+        """What leaves the boundary, each as (file, content); `kept` is for the ledger, `counts` for the laws."""
 
         crm: beam.PCollection[File]
         aggregates: beam.PCollection[File]
         review: beam.PCollection[File]
         quarantine: beam.PCollection[File]
+        kept: beam.PCollection[File]
         counts: tuple[beam.PCollection[File], ...]
 
     def __init__(
         self,
         policy: Policy,
-        horizon: int,
+        moment: Moment,
         run: str,
         shards: int,
         keys: Opens[Keyset],
         vault: Opens[Vault],
         log: Opens[AuditLog],
+        ledger: Opens[Ledger] | None = None,
     ) -> None:
         super().__init__()
-        self._policy, self._horizon, self._run, self._shards = policy, horizon, run, shards
-        self._keys, self._vault, self._log = keys, vault, log
+        self._policy, self._moment, self._run, self._shards = policy, moment, run, shards
+        self._keys, self._vault, self._log, self._ledger = keys, vault, log, ledger
 
     @no_annotations
     def expand(self, blocks):
         decoded = blocks | "Decode" >> Decode(self._policy, self._keys, self._shards)
-        decided = decoded.facts | "Timeline" >> Timeline(self._policy, self._horizon)
+        decided = decoded.facts | "Timeline" >> Timeline(self._policy, self._moment, self._shards, self._ledger)
 
-        drafts = decided.allowed | "Deidentify" >> Deidentify(self._policy)
-        crossings = drafts | "Tokenize" >> Tokenize(self._policy, self._vault)
+        drafts = decided.allowed | "Deidentify" >> Deidentify(self._policy, self._moment.horizon)
+        crossings = drafts | "Tokenize" >> Tokenize(self._policy, self._vault, looks_back=self._moment.looks_back)
         allowed = crossings | "AuditAllowed" >> self._audit("allowed")
-        aggregated = allowed.cells | "Aggregate" >> Aggregate(self._policy, self._horizon, self._run)
+        aggregated = allowed.cells | "Aggregate" >> Aggregate(self._policy, self._moment.horizon, self._run)
 
         suppressed = decided.suppressed | "AuditSuppressed" >> self._audit("suppressed")
         review = decided.review | "AuditReview" >> self._audit("review")
@@ -72,7 +74,8 @@ class Boundary(beam.PTransform):
             decoded.counts, decided.counts, aggregated.counts,
             allowed.counts, suppressed.counts, review.counts, aside.counts,
         )  # fmt: skip
-        return Boundary.Out(allowed.effects, aggregated.tables, review.effects, aside.effects, counts)
+        effects = (allowed.effects, aggregated.tables, review.effects, aside.effects)
+        return Boundary.Out(*effects, decided.kept, counts)
 
     def _audit(self, branch: str) -> Audit:
-        return Audit(branch, self._policy, self._horizon, self._run, self._keys, self._log)
+        return Audit(branch, self._policy, self._moment.horizon, self._run, self._keys, self._log)

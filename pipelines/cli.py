@@ -65,6 +65,10 @@ def run(
             "--as-of", metavar="TIME", help="The instant of decision, 2026-05-01T12:00:00Z or a date; default: now."
         ),
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", help="File of all patients' timelines: consecutive runs then act as one stream."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decide over clinical and consent messages, and write payloads, review items and evidence.
@@ -76,7 +80,7 @@ def run(
     from pipelines import options, report
     from pipelines.run import run as do
 
-    done = do(options.request(input_, output, state, policy, as_of, rest or []))
+    done = do(options.request(input_, output, state, policy, as_of, rest or [], ledger))
     report.finished(done, output, as_json=as_json)
 
 

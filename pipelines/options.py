@@ -19,7 +19,8 @@ from schemas.policy import Policy
 
 
 class Request(NamedTuple):
-    """What `limen run` was asked for. `horizon` in microseconds UTC; `explicit`: --as-of was given."""
+    """What `limen run` was asked for. `horizon` in microseconds UTC; `explicit`: --as-of was given. `ledger`: where the
+    timelines lie between two runs."""
 
     inputs: list[Input]
     output: Path
@@ -28,10 +29,17 @@ class Request(NamedTuple):
     horizon: int
     explicit: bool
     beam: PipelineOptions
+    ledger: Path | None = None
 
 
 def request(
-    paths: list[str], output: Path, state: Path, policy: Path | None, as_of: str | None, flags: list[str]
+    paths: list[str],
+    output: Path,
+    state: Path,
+    policy: Path | None,
+    as_of: str | None,
+    flags: list[str],
+    ledger: Path | None = None,
 ) -> Request:
     """Check everything that can be checked without writing. Raises ConfigurationError."""
     beam, extra = beam_options(flags)
@@ -42,15 +50,20 @@ def request(
     day = datetime.fromisoformat(text_of(horizon)).astimezone(zone(known.zone)).date()
     if not known.valid.begins <= day <= known.valid.ends:
         raise ConfigurationError("--policy", f"{known.name} is not valid on that day", "name a policy valid at --as-of")
-    for option, folder in (("--output", output), ("--state", state)):
+    folders = [("--output", output), ("--state", state)]
+    if ledger is not None:
+        if ledger.is_dir():
+            raise ConfigurationError("--ledger", f"{ledger} is a folder", "name a file in it, such as ledger.sqlite")
+        folders.append(("--ledger", ledger.parent))
+    for option, folder in folders:
         _writable(option, folder)
     keys.usable(state)
-    inputs = find([*paths, *extra])
+    inputs = find([*paths, *extra], none=ledger is not None)
     for option, folder in (("--output", output), ("--state", state)):
         inside = Path(os.path.realpath(folder))
         if any(inside in Path(one.path).parents for one in inputs) or _below(inside, [*paths, *extra]):
             raise ConfigurationError(option, f"{folder} lies within --input", "name a folder that is not read")
-    return Request(inputs, output, state, known, horizon, as_of is not None, beam)
+    return Request(inputs, output, state, known, horizon, as_of is not None, beam, ledger)
 
 
 def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:

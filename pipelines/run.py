@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,12 @@ import apache_beam as beam
 
 from pipelines import keys
 from pipelines.boundary import Boundary
+from pipelines.ledger import LedgerRef, Run, SqlLedger, Standing, beside, consulted, create
 from pipelines.options import Request
-from pipelines.outputs import Outputs, held, signed_by
+from pipelines.outputs import Outputs, held, holds, signed_by
 from pipelines.progress import watched
 from pipelines.sinks import Stage, StagedLog
-from pipelines.sources import ReadBlocks, Span, spans
+from pipelines.sources import TICK, ReadBlocks, Span, spans
 from pipelines.summary import counted
 from pipelines.vault import FILE as VAULT
 from pipelines.vault import VaultRef
@@ -22,8 +24,13 @@ from schemas.errors import ConfigurationError, LawBroken, StoreError
 from schemas.instant import text_of
 from schemas.keyset import Keyset
 from schemas.opaque import opaque
+from schemas.policy import Policy
+from schemas.timeline import unpack_rows
+from transforms.rules.records import scope_of
+from transforms.timeline import Moment
 
 SHARD_BYTES = 8_000_000  # of input for each shard: what one worker holds at once stays small
+DUE_BYTES = 500  # what a patient for whom something is due weighs as much as
 
 
 class Done(NamedTuple):
@@ -40,25 +47,33 @@ def run(request: Request) -> Done:
     _quiet()
     run_id = _run_id(request)
     _same_keys(request, run_id)
-    with held(request.output, run_id) as outputs:
-        keyset, made = keys.load_or_create(request.state)
-        signed = outputs.claim(keyset)
-        repeated = signed is not None
-        facts = signed.facts if signed is not None else _do(request, outputs, keyset)
-        summary = {**facts, "seconds": round(time.monotonic() - started, 3)}
-        outputs.summarise(summary)
-        return Done(summary, repeated, made)
+    with consulted(request.ledger, request.state) as standing:
+        looks_back = request.horizon < standing.horizon
+        _continues(request, standing)
+        committed = {} if looks_back else {name: one.manifest for name, one in standing.runs.items()}
+        with held(request.output, run_id, committed, beside(request.ledger)) as outputs:
+            keyset, made = keys.load_or_create(request.state)
+            signed = outputs.claim(keyset)
+            repeated = signed is not None
+            facts = signed.facts if signed is not None else _do(request, outputs, keyset, standing, looks_back)
+            if request.ledger and not looks_back:
+                _opened(request).published([run_id, *(n for n, one in standing.runs.items() if not one.published)])
+            summary = {**facts, "seconds": round(time.monotonic() - started, 3)}
+            outputs.summarise(summary)
+            return Done(summary, repeated, made)
 
 
-def _do(request: Request, outputs: Outputs, keyset: Keyset) -> dict[str, Any]:
-    pieces = spans(request.inputs)
-    size = sum(one.size for one in request.inputs)
+def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, looks_back: bool) -> dict[str, Any]:
+    ledger = _opened(request) if request.ledger else None
+    pieces = [*([TICK] if ledger else []), *spans(request.inputs)]
+    size = sum(one.size for one in request.inputs) + (ledger.due(request.horizon) * DUE_BYTES if ledger else 0)
     shards = max(1, -(-size // SHARD_BYTES))
+    moment = Moment(request.horizon, standing.horizon if ledger else None)
     with watched(outputs.staging / "counts", len(pieces) + 5 * shards):
-        _pipeline(request, outputs, pieces, shards)
+        _pipeline(request, outputs, pieces, shards, moment)
     _unchanged(request)
-    sums = counted(outputs.staging / "counts", request.policy)
-    what_if = request.explicit and sums.newest > request.horizon
+    sums = counted(outputs.staging / "counts", request.policy, standing.held, shards if ledger else None)
+    what_if = looks_back if ledger else request.explicit and sums.newest > request.horizon
     facts = {
         **sums.facts,
         "policy": request.policy.name,
@@ -72,24 +87,58 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset) -> dict[str, Any]:
         raise LawBroken("; ".join(sums.broken))
     if what_if:
         _mark(outputs.staging / "crm")
-    outputs.commit(keyset, sorted(one.file for one in request.inputs), facts)
+    inputs = sorted(one.file for one in request.inputs)
+    if ledger is None or looks_back:
+        outputs.commit(keyset, inputs, facts)
+    else:
+        rows = (unpack_rows(path.read_bytes()) for path in sorted((outputs.staging / "ledger").glob("*.rows")))
+        run = Run(outputs.run, request.horizon, facts["held"], _records(request.policy))
+        outputs.commit(keyset, inputs, facts, partial(ledger.commit, run, rows, len(standing.runs)))
     return facts
 
 
-def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: int) -> None:
+def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: int, moment: Moment) -> None:
     """The graph: blocks from the sources through the boundary to the staging folder."""
     staging, state = str(outputs.staging), str(request.state.absolute())
-    boundary = Boundary(
-        request.policy, request.horizon, outputs.run, shards, keys.KeysetRef(state), VaultRef(state), StagedLog(staging)
-    )
+    ledger = LedgerRef(str(request.ledger.absolute()), state) if request.ledger else None
+    stores = (keys.KeysetRef(state), VaultRef(state), StagedLog(staging), ledger)
+    boundary = Boundary(request.policy, moment, outputs.run, shards, *stores)
     with beam.Pipeline(options=request.beam) as pipeline:
         out = pipeline | "Read" >> ReadBlocks(pieces) | "Boundary" >> boundary
         _ = out.crm | "ToCrm" >> Stage(staging)
         _ = out.aggregates | "ToAggregates" >> Stage(staging)
         _ = out.review | "ToReview" >> Stage(staging)
         _ = out.quarantine | "ToQuarantine" >> Stage(staging)
+        _ = out.kept | "ToLedger" >> Stage(f"{staging}/ledger")
         for place, counts in enumerate(out.counts):
             _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
+
+
+def _continues(request: Request, standing: Standing) -> None:
+    """A ledger is taken up where it stands, and by nothing that would lose what it may have to take back."""
+    if not standing.runs or request.ledger is None:
+        return
+    if request.horizon < standing.horizon and not request.explicit:
+        raise ConfigurationError("--as-of", f"the ledger stands at {text_of(standing.horizon)}", "name a later instant")
+    elsewhere = [n for n, one in standing.runs.items() if not one.published and not holds(request.output, n)]
+    if elsewhere:
+        raise ConfigurationError("--ledger", "its last run is not published yet", "repeat it with its own --output")
+    if lost := _opened(request).lost(_records(request.policy)):
+        problem = f"route {lost[0]} of the ledger is missing or writes other records"
+        raise ConfigurationError("--policy", problem, "keep the route as it was, with enabled: false")
+
+
+def _opened(request: Request) -> SqlLedger:
+    """The ledger, made where there is none."""
+    assert request.ledger is not None  # noqa: S101
+    create(request.ledger)
+    return LedgerRef(str(request.ledger.absolute()), str(request.state.absolute())).open()
+
+
+def _records(policy: Policy) -> dict[str, str]:
+    """What each route's CRM records are: whose, and by which token."""
+    payloads = (route for route in policy.routes if route.delivers == "payloads")
+    return {r.route: f"{r.record} {scope_of(r.destination.name, r.purpose)}" for r in payloads}
 
 
 def _same_keys(request: Request, run_id: str) -> None:

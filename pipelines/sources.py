@@ -78,28 +78,29 @@ class Span(NamedTuple):
 # --- Finding ---------------------------------------------------------------------------------------------------------
 
 
-def find(paths: Sequence[str]) -> list[Input]:
+def find(paths: Sequence[str], *, none: bool = False) -> list[Input]:
     """Find, digest and recognise the files that the paths name: files, folders (recursively), globs.
 
-    A file named twice counts once. Hidden files and links to folders are left out unless they are named themselves.
+    `none`: a folder without files is no mistake (with a ledger time alone may pass). A file named twice counts once.
+    Hidden files and links to folders are left out unless they are named themselves.
     Raises ConfigurationError for a path that names nothing or cannot be read. It quotes what was typed and never the
     name of a file that was found, which may be a patient's.
     """
     typed: dict[str, str] = {}
     for path in paths:
-        for file in _files(path):
+        for file in _files(path, none=none):
             typed.setdefault(file, path)
     return [_input(file, path) for file, path in typed.items()]
 
 
-def _files(path: str) -> list[str]:
+def _files(path: str, *, none: bool) -> list[str]:
     """The real paths of the files that one typed path names, sorted."""
     for scheme in ("pubsub://", "watch:"):
         if path.startswith(scheme):
             raise ConfigurationError("--input", f"{scheme} is not available in this version", "name files or folders")
     matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
     files = [file for match in matches for file in (_walk(match, path) if os.path.isdir(match) else [match])]
-    if not files:
+    if not files and not (none and os.path.isdir(path)):
         raise ConfigurationError("--input", f"no file matches {path}", "check the path, or quote the glob")
     return [os.path.realpath(file) for file in files]
 
@@ -155,6 +156,10 @@ def _recognised(file: BinaryIO) -> tuple[Format, bool]:
     return Format.UNKNOWN, gzipped and head != b""
 
 
+TICK = Span("", "", Format.EMPTY, 0, 0, gzipped=False, part=-1)
+"""A block without messages: every shard of a ledger is moved forward."""
+
+
 def spans(inputs: Sequence[Input], block_bytes: int = BLOCK) -> list[Span]:
     """Lay the grid over the files. A file that is not made of lines, or gzipped, is one piece."""
     pieces = (
@@ -179,6 +184,9 @@ def read(span: Span, limit: int = LIMIT, chunk: int = CHUNK) -> Iterator[Block]:
     breaks off, or grows beyond all measure, ends with a block of format UNKNOWN: one message, of the bytes after the
     last one that is known to be complete. Raises StoreError if the file cannot be read (any more).
     """
+    if span == TICK:
+        yield Block(span.form, span.file, [])
+        return
     try:
         with open(span.path, "rb") as file:
             stream: _Readable = _Gunzip(file) if span.gzipped else file

@@ -1,7 +1,7 @@
 """The token vault in SQL: SQLite in the state folder by default, PostgreSQL by address.
 
     patients    fingerprint → data key wrapped under the vault's wrap key, identity sealed under the data key
-    records     (fingerprint, scope) → record key
+    records     (fingerprint, scope) → record key, and whether it is severed
     key_check   which keyset this vault belongs to
 
 fingerprint = HMAC-SHA256(vault fingerprint key, patient). Wrapped and sealed: AES-256-GCM (NIST SP 800-38D), a random
@@ -17,11 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
     URL,
+    Boolean,
     Column,
     Connection,
     Engine,
@@ -69,6 +71,7 @@ _RECORDS = Table(
     Column("fingerprint", LargeBinary, primary_key=True),
     Column("scope", String, primary_key=True),
     Column("record", LargeBinary, nullable=False),
+    Column("severed", Boolean, nullable=False),
     UniqueConstraint("scope", "record"),
     sqlite_with_rowid=False,
 )
@@ -78,14 +81,19 @@ _KEY_CHECK = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("value", LargeBinary, nullable=False),
 )
-_FIND = select(_RECORDS.c.fingerprint, _RECORDS.c.record).where(
+_FIND = select(_RECORDS.c.fingerprint, _RECORDS.c.record, _RECORDS.c.severed).where(
     _RECORDS.c.scope == bindparam("scope"), _RECORDS.c.fingerprint.in_(bindparam("fingerprints", expanding=True))
 )
 _RESOLVE = (
     select(_PATIENTS.c.fingerprint, _PATIENTS.c.data_key, _PATIENTS.c.identity)
     .join(_RECORDS, _RECORDS.c.fingerprint == _PATIENTS.c.fingerprint)
-    .where(_RECORDS.c.scope == bindparam("scope"), _RECORDS.c.record == bindparam("record"))
+    .where(_RECORDS.c.scope == bindparam("scope"), _RECORDS.c.record == bindparam("record"), ~_RECORDS.c.severed)
 )
+
+
+class _Known(NamedTuple):
+    record: bytes
+    severed: bool
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ class SqlVault:
         asked = [self._fingerprint(patient) for patient in patients]
         identities = dict(zip(asked, patients, strict=True))
         ordered = sorted(identities)  # one order for all writers: no deadlock, and neighbours share pages
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, _Known] = {}
         for start in range(0, len(ordered), _BATCH):
             batch = ordered[start : start + _BATCH]
             known = self._known(scope, batch)
@@ -158,19 +166,27 @@ class SqlVault:
                 self._make(scope, {fingerprint: identities[fingerprint] for fingerprint in missing})
                 known |= self._known(scope, missing)  # another process may have been first: its keys count
             found |= known
+        if severed := [fingerprint for fingerprint, one in found.items() if one.severed]:
+            self._mark(scope, severed, severed=False)
         try:
-            return [found[fingerprint] for fingerprint in asked]
+            return [found[fingerprint].record for fingerprint in asked]
         except KeyError:
             raise StoreError("vault_unavailable") from None
+
+    def sever(self, scope: str, patients: Sequence[str]) -> None:
+        """Let the record keys of these patients resolve no more, until `records` asks for them again."""
+        _check_scope(scope)
+        self._mark(scope, [self._fingerprint(patient) for patient in patients], severed=True)
 
     def find(self, scope: str, patient: str) -> bytes | None:
         """The record key, if there is one."""
         _check_scope(scope)
         fingerprint = self._fingerprint(patient)
-        return self._known(scope, [fingerprint]).get(fingerprint)
+        known = self._known(scope, [fingerprint]).get(fingerprint)
+        return None if known is None else known.record
 
     def resolve(self, scope: str, record: bytes) -> str | None:
-        """The patient of a record key; None if it is unknown in this scope or its patient was shredded."""
+        """The patient of a record key; None if it is unknown in this scope, severed, or its patient was shredded."""
         _check_scope(scope)
         with _guarded(), self._engine.connect() as connection:
             row = connection.execute(_RESOLVE, {"scope": scope, "record": record}).one_or_none()
@@ -209,13 +225,20 @@ class SqlVault:
             raise StoreError("vault_patient_missing")
         return hmac.digest(self._fingerprint_key, patient.encode(), "sha256")
 
-    def _known(self, scope: str, fingerprints: Sequence[bytes]) -> dict[bytes, bytes]:
+    def _known(self, scope: str, fingerprints: Sequence[bytes]) -> dict[bytes, "_Known"]:
         with _guarded(), self._engine.connect() as connection:
             rows = connection.execute(_FIND, {"scope": scope, "fingerprints": fingerprints}).all()
-        known = {row.fingerprint: row.record for row in rows}
-        if any(type(record) is not bytes or len(record) != RECORD_BYTES for record in known.values()):
+        known = {row.fingerprint: _Known(row.record, row.severed) for row in rows}
+        if any(type(one.record) is not bytes or len(one.record) != RECORD_BYTES for one in known.values()):
             raise StoreError("vault_row_corrupt")
         return known
+
+    def _mark(self, scope: str, fingerprints: Sequence[bytes], *, severed: bool) -> None:
+        with _guarded(), self._engine.begin() as connection:
+            for start in range(0, len(fingerprints), _BATCH):
+                batch = fingerprints[start : start + _BATCH]
+                theirs = (_RECORDS.c.scope == scope, _RECORDS.c.fingerprint.in_(batch), _RECORDS.c.severed != severed)
+                connection.execute(_RECORDS.update().where(*theirs).values(severed=severed))
 
     def _make(self, scope: str, identities: Mapping[bytes, str]) -> None:
         """One short write transaction. Rows that are there stay as they are, a shredded patient's too."""
@@ -229,7 +252,9 @@ class SqlVault:
                     "identity": _sealed(AESGCM(data_key), patient.encode(), fingerprint),
                 }
             )
-            records.append({"fingerprint": fingerprint, "scope": scope, "record": os.urandom(RECORD_BYTES)})
+            records.append(
+                {"fingerprint": fingerprint, "scope": scope, "record": os.urandom(RECORD_BYTES), "severed": False}
+            )
         with _guarded(), self._engine.begin() as connection:
             self._insert_new(connection, _PATIENTS, patients)
             self._insert_new(connection, _RECORDS, records)

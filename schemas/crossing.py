@@ -26,7 +26,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """What the audit log learns of a release: digests and words of closed sets, no value of the message.
 
     `key` and `what` are digests of the message and of its milestone; `consents` those of the consent versions that the
-    verdict rests on; `ordinal` counts the releases of the pair, `retracts` says up to which one is taken back.
+    verdict rests on; `ordinal` counts the releases of the pair, `seq` what was written to the CRM record; a retraction
+    takes back what was written up to `retracts`, and `severs` the patient's token where nothing is shown any more.
     """
 
     key: bytes
@@ -38,7 +39,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     consents: tuple[bytes, ...]
     copy: int
     ordinal: int
+    seq: int
     retracts: int
+    severs: bool
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -70,8 +73,7 @@ class Crossing(msgspec.Struct, frozen=True, gc=False):
 class Payload(msgspec.Struct, frozen=True, gc=False):
     """One line for the CRM: a CloudEvents 1.0 envelope; extension attributes in lower case as the standard wants.
 
-    `recordseq` counts the payloads of one record; `retracts`, in a retraction, is the recordseq up to which all
-    payloads of the record are taken back. A run that looked back in time adds `whatif` when it publishes.
+    `recordseq` counts what was written to one record. A run that looked back in time adds `whatif` when it publishes.
     """
 
     id: str
@@ -91,3 +93,10 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
     data: msgspec.Raw
     specversion: str = "1.0"
     datacontenttype: str = "application/json"
+
+
+class Retraction(Payload, frozen=True, gc=False, kw_only=True):
+    """A line that takes a record back: `retracts` is the recordseq up to which all of its payloads are withdrawn. It
+    names no event and gives no cause; `data` says what the route wants done with the record."""
+
+    retracts: int

@@ -28,6 +28,7 @@ class KeyPurpose(StrEnum):
     PATIENT = "patient"  # HMAC of patient keys: shards, ledger, keyed state
     VAULT_FINGERPRINT = "vault_fingerprint"  # HMAC by which the vault finds a patient
     VAULT_WRAP = "vault_wrap"  # wraps the vault's per-patient data keys
+    LEDGER = "ledger"  # seals the timelines between two runs
     ALIAS = "alias"  # whatever leaves: ids, correlation ids, consent references, keyed tokens
     AUDIT = "audit"  # event references in the audit log
     QUARANTINE_NAME = "quarantine_name"  # names of sealed files

@@ -28,8 +28,10 @@ class Message(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Messages of one format out of one file. `file` is the file's content digest (hex), never its name; `part` is the
-    piece of the run's input that they came in, since two files may have one content."""
+    """Messages of one format out of one file; without any it says that time passes, for everybody in the ledger.
+
+    `file` is the file's content digest (hex), never its name; `part` is the piece of the run's input that they came in,
+    since two files may have one content."""
 
     form: Format
     file: str

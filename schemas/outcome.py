@@ -44,6 +44,8 @@ class Reason(StrEnum):
     DECEASED = "deceased"  # nobody is reached out to any more
     ROUTE_OFF = "route_off"  # the policy's kill switch
     SHADOW = "shadow"  # decided and audited, never released
+    WINDOW_OPEN = "window_open"  # held: the day of an aggregate is not over, or still open for late events
+    WINDOW_CLOSED = "window_closed"  # the day of an aggregate was counted before this came
     # review
     CONFLICTING_COPY = "conflicting_copy"  # one idempotency key, two contents
     CONSENT_UNCLEAR = "consent_unclear"  # a consent that the rules do not fully understand

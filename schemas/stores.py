@@ -26,7 +26,12 @@ class Vault(Protocol):
         """The 16-byte record key of each patient, in the order asked; made where there is none.
 
         Get-or-create in one batch: the same answer for ever, under retries and from any number of processes at once.
+        One that was severed resolves again.
         """
+        ...
+
+    def sever(self, scope: str, patients: Sequence[str]) -> None:
+        """Let the record keys of these patients resolve no more, until `records` asks for them again."""
         ...
 
     def find(self, scope: str, patient: str) -> bytes | None:
@@ -39,6 +44,26 @@ class Vault(Protocol):
 
     def resolve(self, scope: str, record: bytes) -> str | None:
         """The patient of a record key; None if it is unknown in this scope or its patient was shredded."""
+        ...
+
+
+class Ledger(Protocol):
+    """Every patient's timeline between two runs. All methods raise StoreError with a constant code."""
+
+    def name(self, patient: str) -> bytes:
+        """What stands for a patient, 16 bytes; a shard is a range of names (`transforms.rules.identity.shard_of`)."""
+        ...
+
+    def timelines(self, patients: Sequence[bytes], shard: int, shards: int, horizon: int) -> dict[bytes, bytes]:
+        """The timelines of these patients, and of all of the shard's for whom something is due by the horizon."""
+        ...
+
+    def sealed(self, name: bytes, timeline: bytes) -> bytes:
+        """A timeline as it may lie in a file until the run commits."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what `open` took hold of."""
         ...
 
 

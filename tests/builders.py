@@ -116,4 +116,6 @@ def the_rules(
 ) -> Rules:
     """Every kind is taken by all of these routes, by one state route if none is given."""
     taken = routes or (a_route(),)
-    return Rules(dict.fromkeys(Kind, taken) if kinds is None else kinds, time_to_live, keeps)
+    by_kind = dict.fromkeys(Kind, taken) if kinds is None else kinds
+    named = {route.name: route for rules in by_kind.values() for route in rules}
+    return Rules(by_kind, named, time_to_live, keeps)

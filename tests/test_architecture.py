@@ -25,9 +25,11 @@ from apache_beam.typehints import typehints
 from pipelines import keys, options, run
 from pipelines.outputs import Outputs
 from pipelines.sources import spans
+from schemas.instant import BEGINNING
 from schemas.keyset import Keyset
 from schemas.policy import INBOUND, Policy, Route
 from schemas.recipe import Action
+from transforms.timeline import Moment
 
 ROOT = Path(__file__).parent.parent
 STEPS = ROOT / "tests/golden/steps.txt"
@@ -75,7 +77,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     folder = tmp_path_factory.mktemp("graph")
     (folder / "feed.ndjson").write_bytes(b"{}\n")
     keyset = keys.create(folder / "state")
-    request = options.request([str(folder / "feed.ndjson")], folder / "out", folder / "state", None, "2026-05-01", [])
+    request = options.request(
+        [str(folder / "feed.ndjson")], folder / "out", folder / "state", None, "2026-05-01", [], folder / "ledger"
+    )
     built: list[beam.Pipeline] = []
 
     def not_run(pipeline: beam.Pipeline, *_: object) -> _NotRun:
@@ -84,7 +88,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(beam.Pipeline, "run", not_run)
-        run._pipeline(request, Outputs(folder / "out", "a-run"), spans(request.inputs), 2)
+        moment = Moment(request.horizon, BEGINNING)
+        run._pipeline(request, Outputs(folder / "out", "a-run", {}), spans(request.inputs), 2, moment)
     [pipeline] = built
     visitor = _Steps()
     pipeline.visit(visitor)

@@ -23,7 +23,7 @@ from schemas.timeline import Outcome
 from transforms.audit import Audit
 from transforms.batch import Crossings, Drafts, Outcomes
 from transforms.deidentify import Deidentify
-from transforms.timeline import Timeline
+from transforms.timeline import Moment, Timeline
 from transforms.tokenize import Tokenize
 
 HORIZON = at(24 * 40)
@@ -118,7 +118,7 @@ def released(route: str, event: Milestone, **changes: Any) -> Outcome:
 
 # --- Timeline -----------------------------------------------------------------------------------------------------
 
-WAYS = ("allowed", "suppressed", "review", "set_aside", "counts")
+WAYS = ("allowed", "suppressed", "review", "set_aside", "counts", "kept")
 
 
 def test_timeline_sends_each_fact_one_way(policy: Policy) -> None:
@@ -128,7 +128,7 @@ def test_timeline_sends_each_fact_one_way(policy: Policy) -> None:
     facts: list[AnyFact] = [first, a_consent(purposes=BOTH), first, reject]
     found = run(
         [(SHARD, encode(facts)), (SHARD, encode([second, reject])), (OTHER_SHARD, encode([unclear]))],
-        Timeline(policy, HORIZON),
+        Timeline(policy, Moment(HORIZON), 2, None),
         WAYS,
     )
 
@@ -161,7 +161,7 @@ def test_timeline_sends_each_fact_one_way(policy: Policy) -> None:
 def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
     event = visit()
     outcomes = [released(route.route, event) for route in policy.routes]
-    found = run([Outcomes(SHARD, outcomes)], Deidentify(policy))
+    found = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))
     (batch,) = found["out"]
     assert isinstance(batch, Drafts)
     assert event.time is not None
@@ -192,7 +192,7 @@ def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
 def test_tokenize_ends_the_patient(policy: Policy) -> None:
     events = [visit(), visit(hours=50, visit="VISIT-2"), visit(OTHER)]
     outcomes = [released(route.route, event) for event in events for route in policy.routes]
-    drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy))["out"]
+    drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))["out"]
     found = run(drafts, Tokenize(policy, Vault()))
     (batch,) = found["out"]
     assert isinstance(batch, Crossings)
@@ -216,7 +216,9 @@ def test_tokenize_ends_the_patient(policy: Policy) -> None:
 
 def test_tokenize_counts_a_patient_once_in_a_cell(policy: Policy) -> None:
     events = [visit(), visit(hours=6, visit="V2"), visit(OTHER), visit(hours=6, visit="V3", kind=Kind.BOOKED)]
-    drafts = run([Outcomes(SHARD, [released("closed-loop", one) for one in events])], Deidentify(policy))["out"]
+    drafts = run([Outcomes(SHARD, [released("closed-loop", one) for one in events])], Deidentify(policy, HORIZON))[
+        "out"
+    ]
     (batch,) = run(drafts, Tokenize(policy, Vault()))["out"]
     assert [one.first for one in batch.items] == [True, False, True, True]
 
@@ -229,7 +231,7 @@ RUN = "20260101T000000Z-run"
 
 def crossings(policy: Policy, *events: Milestone) -> list[Any]:
     outcomes = [released(route.route, event) for event in events for route in policy.routes]
-    drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy))["out"]
+    drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))["out"]
     return run(drafts, Tokenize(policy, Vault()))["out"]
 
 

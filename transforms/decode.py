@@ -28,9 +28,10 @@ from schemas.stores import Opens
 from transforms.rules import hl7_events, sensitivity
 from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Counted, Envelopes
-from transforms.rules.identity import Reading
+from transforms.rules.identity import Reading, shard_of
 
 _LOG = logging.getLogger("limen.decode")
+REMEMBERED = 100_000  # patients whose shard a worker remembers
 _UNREADABLE = {
     Format.UNKNOWN: Reason.UNKNOWN_FORMAT,
     Format.EMPTY: Reason.EMPTY_FILE,
@@ -68,6 +69,8 @@ class _Decode(beam.DoFn):
         keyset = self._keys.open()
         self._names = keyset.derive(KeyPurpose.QUARANTINE_NAME)
         self._messages = Mac(keyset.derive(KeyPurpose.AUDIT, "message"))
+        self._patients = Mac(keyset.derive(KeyPurpose.PATIENT))
+        self._placed: dict[str, int] = {}
         self._public = keyset.quarantine
         self._reader = reader(self._policy)
 
@@ -75,6 +78,8 @@ class _Decode(beam.DoFn):
         self, block: Block
     ) -> Iterable[tuple[bytes, bytes] | TaggedOutput[Literal["counts"], tuple[str, bytes]]]:
         shards: dict[int, list[AnyFact]] = {}
+        if not block.messages:
+            shards = {shard: [] for shard in range(self._shards)}
         received, newest = 0, BEGINNING
         types: Counter[str] = Counter()
         read, form, name, count = self._reader.read, block.form, self._messages.name, self._shards
@@ -91,7 +96,7 @@ class _Decode(beam.DoFn):
                         newest = max(newest, _dated(fact))
                         # what crosses the seam, and what the audit log calls the message: nobody can guess a key
                         force_setattr(fact, "key", name(fact.key))
-                        shard = crc32(fact.patient.encode()) % count
+                        shard = self._shard(fact.patient)
                     if shard in shards:
                         shards[shard].append(fact)
                     else:
@@ -101,6 +106,15 @@ class _Decode(beam.DoFn):
         position = block.messages[0].position if block.messages else 0
         counts = {"received": received, "types": types, "newest": newest}
         yield TaggedOutput("counts", (f"decode-{block.part}-{form}-{position}", json.dumps(counts).encode()))
+
+    def _shard(self, patient: str) -> int:
+        """A patient's shard, which the ledger knows too."""
+        shard = self._placed.get(patient)
+        if shard is None:
+            if len(self._placed) == REMEMBERED:
+                self._placed.clear()
+            shard = self._placed[patient] = shard_of(self._patients.name(patient.encode()), self._shards)
+        return shard
 
     def _rejected(self, counted: Counted, block: Block, message: Message) -> Made:
         """What cannot be read, sealed."""

@@ -1,7 +1,8 @@
 """Timeline: each shard's facts, patient by patient, moved forward to the horizon.
 
-The bounded driver of `rules.timeline.advance`: one GroupByKey and a fold. A defect of ours in one patient's timeline
-sends that patient's milestones to review and stops nobody else's.
+The bounded driver of `rules.timeline.advance`: one GroupByKey and a fold. With a ledger the fold begins where the last
+run left each patient, and what it comes to is kept for the next. A defect of ours in one patient's timeline sends that
+patient's milestones to review and stops nobody else's.
 """
 
 import json
@@ -12,36 +13,53 @@ from typing import Literal, NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
+from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, decode
+from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, decode, digest
+from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
-from schemas.timeline import Outcome
+from schemas.stores import Ledger, Opens
+from schemas.timeline import Outcome, Row, pack, pack_rows, unpack
 from schemas.timeline import Timeline as Known
 from transforms.batch import Outcomes
+from transforms.defects import without_values
 from transforms.rules.routing import Rules, rules
-from transforms.rules.timeline import advance
+from transforms.rules.timeline import Counts, advance
 
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()
 
 
 class Decided(NamedTuple):
-    """The four ways out of a timeline, a list for each shard, and what entered (JSON)."""
+    """The four ways out of a timeline, a list for each shard; what entered (JSON); and what the ledger keeps (rows)."""
 
     allowed: beam.PCollection[Outcomes]
     suppressed: beam.PCollection[Outcomes]
     review: beam.PCollection[Outcomes]
     set_aside: beam.PCollection[Outcomes]
     counts: beam.PCollection[tuple[str, bytes]]
+    kept: beam.PCollection[tuple[str, bytes]]
+
+
+class Moment(NamedTuple):
+    """When a run decides: up to which horizon, and up to which one the ledger's last run did (None: no ledger)."""
+
+    horizon: int
+    last: int | None = None
+
+    @property
+    def looks_back(self) -> bool:
+        """A what-if: the ledger has come further."""
+        return self.last is not None and self.horizon < self.last
 
 
 class Timeline(beam.PTransform):
     """Every fact comes out as outcomes: a routed event as one for each of its routes, any other as one of its own."""
 
-    def __init__(self, policy: Policy, horizon: int) -> None:
+    def __init__(self, policy: Policy, moment: Moment, shards: int, ledger: Opens[Ledger] | None) -> None:
         super().__init__()
-        self._policy, self._horizon = policy, horizon
+        self._arguments = (policy, moment, shards, ledger)
 
     @no_annotations
     def expand(self, facts):
@@ -49,19 +67,25 @@ class Timeline(beam.PTransform):
             facts
             | "OneShard" >> beam.GroupByKey()
             | "Advance"
-            >> beam.ParDo(_Advance(self._policy, self._horizon)).with_outputs(
-                "suppressed", "review", "set_aside", "counts", main="allowed"
+            >> beam.ParDo(_Advance(*self._arguments)).with_outputs(
+                "suppressed", "review", "set_aside", "counts", "kept", main="allowed"
             )
         )
-        return Decided(out.allowed, out.suppressed, out.review, out.set_aside, out.counts)
+        return Decided(out.allowed, out.suppressed, out.review, out.set_aside, out.counts, out.kept)
 
 
 class _Advance(beam.DoFn):
-    def __init__(self, policy: Policy, horizon: int) -> None:
-        self._policy, self._horizon = policy, horizon
+    def __init__(self, policy: Policy, moment: Moment, shards: int, ledger: Opens[Ledger] | None) -> None:
+        self._policy, self._moment, self._shards, self._reference = policy, moment, shards, ledger
 
     def setup(self) -> None:
-        self._rules = rules(self._policy, keeps=False)
+        last = self._moment.last
+        self._ledger = self._reference.open() if self._reference else None
+        self._rules = rules(self._policy, keeps=last is not None, last=BEGINNING if last is None else last)
+
+    def teardown(self) -> None:
+        if self._ledger:
+            self._ledger.close()
 
     def process(
         self, shard: tuple[bytes, Iterable[bytes]]
@@ -71,50 +95,108 @@ class _Advance(beam.DoFn):
         | TaggedOutput[Literal["review"], Outcomes]
         | TaggedOutput[Literal["set_aside"], Outcomes]
         | TaggedOutput[Literal["counts"], tuple[str, bytes]]
+        | TaggedOutput[Literal["kept"], tuple[str, bytes]]
     ]:
-        key, wires = shard
-        patients: dict[str, list[AnyFact]] = {}
-        made: list[Made] = []
-        for wire in wires:
-            for fact in decode(wire):
-                if isinstance(fact, Made):
-                    made.append(fact)
-                elif fact.patient in patients:
-                    patients[fact.patient].append(fact)
-                else:
-                    patients[fact.patient] = [fact]
+        with without_values("timeline"):
+            outputs = list(self._moved(*shard))
+        yield from outputs
+
+    def _moved(self, key: bytes, wires: Iterable[bytes]) -> Iterable[Outcomes | TaggedOutput]:
+        arrived, made = _by_patient(wires)
+        known = self._known(int.from_bytes(key, "big"), arrived)
         sorted_out: dict[Verdict, list[Outcome]] = {verdict: [] for verdict in Verdict}
-        routed = pairs = 0
-        for facts in patients.values():
-            outcomes, events, paired = _advanced(facts, self._horizon, self._rules)
-            routed += events
-            pairs += paired
-            for outcome in outcomes:
+        routed = pairs = held = 0
+        rows: list[Row] = []
+        for patient, facts in arrived.items():
+            before = known.get(patient, _NOTHING)
+            moved = _advanced(before, facts, self._moment.horizon, self._rules)
+            routed += moved.counts.events_routed
+            pairs += moved.counts.pairs
+            for outcome in moved.outcomes:
                 sorted_out[outcome.verdict].append(outcome)
+            if self._ledger:
+                held += _held(moved.timeline) - _held(before)
+                name = self._ledger.name(patient)
+                rows.append(Row(name, moved.due, self._ledger.sealed(name, pack(moved.timeline))))
+        written = [o for verdict in WRITTEN for o in sorted_out[verdict]]
+        kept_back = sorted_out[Verdict.SUPPRESSED] + sorted_out[Verdict.HELD]
         aside = [o for verdict in ASIDE for o in sorted_out[verdict]] + _numbered(made)
-        yield Outcomes(key, sorted_out[Verdict.RELEASED])
-        yield TaggedOutput("suppressed", Outcomes(key, sorted_out[Verdict.SUPPRESSED]))
+        yield Outcomes(key, written)
+        yield TaggedOutput("suppressed", Outcomes(key, kept_back))
         yield TaggedOutput("review", Outcomes(key, sorted_out[Verdict.REVIEW]))
         yield TaggedOutput("set_aside", Outcomes(key, aside))
-        counts = {"events_routed": routed, "pairs": pairs}
+        counts = {"events_routed": routed, "pairs": pairs, "held_more": held, "shards": 1}
         yield TaggedOutput("counts", (f"timeline-{key.hex()}", json.dumps(counts).encode()))
+        if rows:
+            yield TaggedOutput("kept", (f"{key.hex()}.rows", pack_rows(rows)))
+
+    def _known(self, shard: int, arrived: dict[str, list[AnyFact]]) -> dict[str, Known]:
+        """The timelines that the ledger has for this shard: of those who arrived, and of those for whom something is
+        due, to whom nothing arrived."""
+        if self._ledger is None:
+            return {}
+        names = {self._ledger.name(patient): patient for patient in arrived}
+        known = {}
+        for name, blob in self._ledger.timelines(list(names), shard, self._shards, self._moment.horizon).items():
+            timeline = unpack(blob)
+            patient = names.get(name) or _patient(timeline)
+            known[patient] = timeline
+            arrived.setdefault(patient, [])
+        return known
 
 
+WRITTEN = (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED)  # what changes a CRM record
 ASIDE = (Verdict.REPEATED, Verdict.UNROUTED, Verdict.CONSENT, Verdict.CONTROL)
 
 
-def _advanced(facts: list[AnyFact], horizon: int, known: Rules) -> tuple[list[Outcome], int, int]:
+class _Moved(NamedTuple):
+    timeline: Known
+    outcomes: list[Outcome]
+    counts: Counts
+    due: int
+
+
+def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[Made]]:
+    """The facts of a shard by their patient, and the outcomes that were made already."""
+    patients: dict[str, list[AnyFact]] = {}
+    made: list[Made] = []
+    for wire in wires:
+        for fact in decode(wire):
+            if isinstance(fact, Made):
+                made.append(fact)
+            elif fact.patient in patients:
+                patients[fact.patient].append(fact)
+            else:
+                patients[fact.patient] = [fact]
+    return patients, made
+
+
+def _patient(timeline: Known) -> str:
+    """Whose timeline it is: every fact of it says so."""
+    every = (timeline.copies, timeline.consents, timeline.changes, timeline.people)
+    return next(fact.patient for facts in every for fact in facts)
+
+
+def _held(timeline: Known) -> int:
+    return sum([pair.settled is Verdict.HELD for pair in timeline.pairs])
+
+
+def _advanced(before: Known, facts: list[AnyFact], horizon: int, known: Rules) -> _Moved:
     try:
-        _, outcomes, counts, _ = advance(_NOTHING, facts, horizon, known)
+        return _Moved(*advance(before, facts, horizon, known))
     except Exception as defect:  # noqa: BLE001  ours: this patient goes to review, and the alarm names no value
         _LOG.error("defect in timeline: %s", type(defect).__name__)
-        return _for_review(facts, known)
-    return outcomes, counts.events_routed, counts.pairs
+        return _for_review(before, facts, known)
 
 
-def _for_review(facts: list[AnyFact], known: Rules) -> tuple[list[Outcome], int, int]:
-    """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released."""
-    outcomes, routed, pairs = [], 0, 0
+def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
+    """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released.
+
+    Of what arrived the consents are kept, and a change of identity at no known date: whatever comes for this patient
+    later goes to review too, until a person has looked.
+    """
+    outcomes: list[Outcome] = []
+    routed = pairs = 0
     for place, fact in enumerate(sorted(facts, key=lambda fact: fact.key)):
         if isinstance(fact, Milestone):
             routes = known.routes.get(fact.kind, ())
@@ -124,7 +206,11 @@ def _for_review(facts: list[AnyFact], known: Rules) -> tuple[list[Outcome], int,
             outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.DEFECT, (), place))
         elif isinstance(fact, Identity | Person) and fact.counted:
             outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.DEFECT, (), place))
-    return outcomes, routed, pairs
+    patient = facts[0].patient if facts else _patient(before)
+    broken = Identity(digest("defect", patient), patient, "", FOREVER, counted=False)
+    consents = (*before.consents, *(fact for fact in facts if isinstance(fact, Consent)))
+    after = replace(before, consents=consents, changes=tuple({*before.changes, broken}))
+    return _Moved(after, outcomes, Counts(routed, pairs), BEGINNING)  # due at once: the next run tries again
 
 
 def _numbered(made: list[Made]) -> list[Outcome]:

@@ -2,6 +2,7 @@
 
 A record key is random and comes from the vault, one for each (patient, destination, purpose), in one batch a shard. On
 a route with a record for each visit the record is an HMAC of the record key, the visit number and the milestone kind.
+A token is severed when nothing of its patient is shown any more, and resolves again with the next release.
 Aggregate routes get no token: a patient is counted once in a cell and forgotten.
 Rule source: 45 CFR 164.514(c) (a re-identification code is not derived from the patient); DESIGN section 3, Tokens.
 """
@@ -19,19 +20,19 @@ from transforms.rules.records import Names, scope_of
 
 
 class Tokenize(beam.PTransform):
-    """(shard, drafts) → (shard, crossings)."""
+    """(shard, drafts) → (shard, crossings). `looks_back`: a what-if changes no token."""
 
-    def __init__(self, policy: Policy, vault: Opens[Vault]) -> None:
+    def __init__(self, policy: Policy, vault: Opens[Vault], *, looks_back: bool = False) -> None:
         super().__init__()
-        self._policy, self._vault = policy, vault
+        self._arguments = (policy, vault, looks_back)
 
     def expand(self, drafts: beam.PCollection[Drafts]) -> beam.PCollection[Crossings]:
-        return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(self._policy, self._vault)).with_output_types(Crossings)
+        return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(*self._arguments)).with_output_types(Crossings)
 
 
 class _Tokenize(beam.DoFn):
-    def __init__(self, policy: Policy, vault: Opens[Vault]) -> None:
-        self._policy, self._reference = policy, vault
+    def __init__(self, policy: Policy, vault: Opens[Vault], looks_back: bool) -> None:
+        self._policy, self._reference, self._looks_back = policy, vault, looks_back
 
     def setup(self) -> None:
         self._vault = self._reference.open()
@@ -56,8 +57,12 @@ class _Tokenize(beam.DoFn):
 
     def _payloads(self, name: str, drafts: list[Draft]) -> Iterable[Crossing]:
         route = self._routes[name]
+        scope = scope_of(route.destination.name, route.purpose)
         patients = sorted({draft.patient for draft in drafts})
-        keys = self._vault.records(scope_of(route.destination.name, route.purpose), patients)
+        keys = self._vault.records(scope, patients)
+        severed = sorted({draft.patient for draft in drafts if draft.entry.severs})
+        if severed and not self._looks_back:
+            self._vault.sever(scope, severed)
         names = {patient: Names(key) for patient, key in zip(patients, keys, strict=True)}
         subjects = {patient: its.subject for patient, its in names.items()}
         by_patient = route.record == "state"

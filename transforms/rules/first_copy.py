@@ -6,7 +6,7 @@ order of arrival decides nothing. A message that comes after its time to live co
 Rule source: DESIGN section 3, First copy wins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from operator import attrgetter
 
 from msgspec.structs import replace
@@ -57,12 +57,13 @@ class Received:
         self._postponed: list[Milestone] = []
         self._seen: dict[bytes, set[bytes]] = {}  # key → contents
         self._conflicts: set[bytes] = set()  # keys with more than one content
-        self._repeats: dict[bytes, int] = {}
+        self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.sensitive: set[str] = set()  # stays that any copy marks
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
+            self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
             self._note(self._key(copy), copy.what)
         for fact in (*self.consents, *self.changes, *self.people):
             self._note(fact.key, content(fact))
@@ -135,9 +136,12 @@ class Received:
         self._routed_of[fact.key] = contents + 1
 
     def _key(self, fact: Milestone) -> bytes:
-        """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing."""
-        published, time = fact.published, fact.time
-        if published is None or time is None or published - time <= self.rules.time_to_live:
+        """Under which a copy is known. One that comes too late (a cancellation, which binds) conflicts with nothing.
+
+        A file does not say when it was received: not before the ledger's last run, which may have let the key go.
+        """
+        received, time = self.rules.last if fact.published is None else fact.published, fact.time
+        if time is None or received - time <= self.rules.time_to_live:
             return fact.key
         return fact.key + fact.what
 
@@ -152,6 +156,10 @@ class Received:
         contents.add(content)
         self._conflicts.add(key)
         return True
+
+    def repeats(self, keys: Container[bytes]) -> tuple[tuple[bytes, int], ...]:
+        """How often each of these keys came again."""
+        return tuple(sorted((key, number) for key, number in self._repeats.items() if key in keys))
 
     def _repeat(self, fact: AnyFact, reason: Reason, verdict: Verdict = Verdict.REPEATED) -> None:
         """One more of the same: numbered, so that each copy keeps an audit record of its own."""

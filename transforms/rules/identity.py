@@ -63,6 +63,11 @@ def preferred(identifiers: Iterable[Identifier], types: Sequence[str]) -> str:
     return best
 
 
+def shard_of(name: bytes, shards: int) -> int:
+    """The shard of a patient, by the keyed name: even ranges of the first 32 bits."""
+    return int.from_bytes(name[:4], "big") * shards >> 32
+
+
 def idempotency_key(source: str, kind: str, patient: str, native: str, version: str, content: bytes) -> bytes:
     """SHA-256 over (source, type, patient key, native id, version): never the native id alone, since some senders
     repeat one constant id for ever. A missing native id is replaced by the digest of the decoded content, so that the

@@ -6,7 +6,7 @@ Sources: CloudEvents 1.0; DESIGN sections 2 (token, record) and 7 (crm/<route>/*
 
 import msgspec
 
-from schemas.crossing import Crossing, Payload
+from schemas.crossing import Crossing, Payload, Retraction
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy, Route
@@ -35,23 +35,26 @@ class Desk:
         names = self._aliases.names(entry.what)
         correlation = opaque(names[:16])
         identifier = f"{opaque(names[16:])}-{route.recipe_revision}-{entry.ordinal}"
-        payload = Payload(
+        if entry.retracts:
+            identifier += "-retraction"
+        attributes = (
             identifier,
             SOURCE,
             self._type,
             f"{one.made.values['time']}T00:00:00Z",
             one.subject,
             one.record,
-            entry.ordinal,
+            entry.seq,
             route.purpose,
             route.destination.name,
-            self._consent(entry.consents),
+            self._consent(entry.consents) if not entry.retracts else "",
             self._level,
             self._policy.name,
             self._recipe,
             correlation,
             one.made.data,
         )
+        payload = Retraction(*attributes, retracts=entry.retracts) if entry.retracts else Payload(*attributes)
         return identifier, correlation, self._encoder.encode(payload) + b"\n"
 
     def correlation(self, what: bytes) -> str:

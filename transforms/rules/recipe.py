@@ -50,6 +50,14 @@ def compiled(route: Route, calendar: tzinfo) -> Recipe:
     return recipe
 
 
+def withdrawn(route: Route, day: str) -> Deidentified:
+    """What a retraction says: the day of the retraction, and what becomes of the record. What was delivered before it
+    cannot be recalled, which the fates say."""
+    rule = route.after_revocation
+    fates = f"record:retract>{rule} delivered-before:remains"
+    return Deidentified({"time": day}, fates, msgspec.Raw(msgspec.json.encode({"after_revocation": rule})), "")
+
+
 def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...]) -> Deidentified:
     values, fates = {}, []
     for row in rows:

@@ -1,49 +1,72 @@
 """The policy as the stages read it: which routes a milestone is paired with, and what each asks of consent."""
 
 from collections.abc import Mapping
+from datetime import tzinfo
 from typing import NamedTuple
 
 from schemas.event import Kind
-from schemas.instant import DAY
+from schemas.instant import BEGINNING, DAY, day_of, from_fhir, zone
 from schemas.policy import Policy, Route
 from transforms.rules.consent import Scope
+from transforms.rules.records import scope_of
 
 TIME_TO_LIVE = 400 * DAY  # how long the key of a message is remembered after its event; never shorter than a wait
 
 
+class Window(NamedTuple):
+    """How a route's aggregates are cut: by days of a calendar, each open for `lateness` microseconds after its end."""
+
+    calendar: tzinfo
+    lateness: int
+
+    def closes(self, time: int) -> int:
+        """When the day of an event is counted, once and for all."""
+        day = from_fhir(day_of(time, self.calendar), self.calendar)
+        return time if day is None else day.time + day.span + self.lateness
+
+
 class RouteRule(NamedTuple):
-    """What a timeline needs to know of a route. `by_patient`: one record per patient, else per visit and kind."""
+    """What a timeline needs to know of a route. `by_patient`: one record per patient, else per visit and kind. `token`:
+    the vault's scope, which routes of one destination and purpose share. `window`: of a route of aggregates."""
 
     name: str
     scope: Scope
     by_patient: bool
     enabled: bool
     shadow: bool
+    token: str = ""
+    window: Window | None = None
 
 
 class Rules(NamedTuple):
-    """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls."""
+    """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;
+    `last` is the horizon of its last run (BEGINNING: none yet)."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
+    named: Mapping[str, RouteRule]
     time_to_live: int
     keeps: bool
+    last: int = BEGINNING
 
 
-def rules(policy: Policy, *, keeps: bool) -> Rules:
-    """The rules of a timeline. `keeps`: there is a ledger between calls."""
-    routes = {
-        kind: tuple(_rule(route, policy.purposes) for route in policy.routes if kind in route.kinds) for kind in Kind
-    }
-    return Rules(routes, TIME_TO_LIVE, keeps)
+def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
+    """The rules of a timeline. `keeps`: there is a ledger between calls, moved to `last` by the call before."""
+    of_route = {route.route: _rule(route, policy) for route in policy.routes}
+    routes = {kind: tuple(of_route[r.route] for r in policy.routes if kind in r.kinds) for kind in Kind}
+    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last)
 
 
-def _rule(route: Route, purposes: Mapping[str, tuple[str, ...]]) -> RouteRule:
+def _rule(route: Route, policy: Policy) -> RouteRule:
     scope = Scope(
         route.purpose,
-        frozenset({route.purpose, *purposes[route.purpose]}),
+        frozenset({route.purpose, *policy.purposes[route.purpose]}),
         frozenset(route.destination.recipients),
         frozenset(route.scopes),
         route.wait,
         route.basis == "authorization",
     )
-    return RouteRule(route.route, scope, route.record == "state", route.enabled, route.shadow)
+    window = None
+    if route.delivers == "aggregates":
+        window = Window(zone(policy.zone), policy.limits.lateness_days * DAY)
+    token = scope_of(route.destination.name, route.purpose)
+    return RouteRule(route.route, scope, route.record == "state", route.enabled, route.shadow, token, window)

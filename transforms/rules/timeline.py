@@ -13,10 +13,12 @@ known. Rule source: DESIGN section 3, First copy wins; the laws are properties i
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from schemas.event import AnyFact, Consent, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
-from schemas.timeline import Outcome, Pair, Timeline
+from schemas.timeline import Outcome, Pair, Record, Timeline
 from transforms.rules.consent import Standing, decide, ended, standing
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.routing import RouteRule, Rules
@@ -33,7 +35,7 @@ HELD, RELEASED = Verdict.HELD, Verdict.RELEASED  # bound once: each look-up of a
 
 Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
 Place = tuple[str, Kind]  # (visit, kind)
-Record = tuple[str, str, str]  # (route, visit, kind); visit and kind "" where the record is the patient's
+WRITES = frozenset({Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED})  # what reaches a CRM record
 
 
 def advance(
@@ -55,9 +57,14 @@ def advance(
                 settled.append(pair)
     if before:
         shown = {known.record(pair) for pair in settled if pair.shown}
-        outcomes += [_retracted(pair, known) for record, pair in before.items() if record not in shown]
+        resolves = {known.token(pair) for pair in settled if pair.shown}
+        taken = (pair for record, pair in before.items() if record not in shown)
+        outcomes += [_retracted(pair, known, severs=known.token(pair) not in resolves) for pair in taken]
     counts = Counts(len(received.routed), sum([len(rules.routes[milestone.kind]) for milestone in received.routed]))
-    after, due = _keep(received, settled, known) if rules.keeps else (timeline, FOREVER)
+    if not rules.keeps:
+        return timeline, outcomes, counts, FOREVER
+    written = _numbered(outcomes, known, dict(timeline.written))
+    after, due = _keep(received, settled, written, known)
     return after, outcomes, counts, due
 
 
@@ -120,6 +127,7 @@ class _Known:
                     self._newest_of_patient[rule.name] = rank
 
     def rule(self, pair: Pair) -> RouteRule | None:
+        """The rule of a pair's route; None if the policy sends this kind there no more."""
         for rule in self.rules.routes.get(self.milestones[pair.what].kind, ()):
             if rule.name == pair.route:
                 return rule
@@ -127,8 +135,14 @@ class _Known:
 
     def record(self, pair: Pair) -> Record:
         """The CRM record that a pair writes."""
-        one, rule = self.milestones[pair.what], self.rule(pair)
-        return (pair.route, "", "") if rule and rule.by_patient else (pair.route, *_place(one))
+        return self.record_of(self.milestones[pair.what], pair.route)
+
+    def record_of(self, one: Milestone, route: str) -> Record:
+        return (route, "", "") if self.rules.named[route].by_patient else (route, *_place(one))
+
+    def token(self, pair: Pair) -> str:
+        """By what the CRM knows the patient of a pair."""
+        return self.rules.named[pair.route].token
 
     def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
         """What a pair deserves at the horizon; pure in what is known."""
@@ -163,9 +177,23 @@ class _Known:
             known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
         decided = decide(time, one.span, known, scope, horizon)
         if decided[0] is RELEASED:
-            return (Verdict.SUPPRESSED, Reason.SHADOW, decided[2]) if rule.shadow else decided
+            return self._released(time, rule, decided)
         if keeps and horizon < time + scope.wait:
             return HELD, decided[1], decided[2]
+        return decided
+
+    def _released(self, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
+        """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
+        lateness has passed, never before, and never again."""
+        if rule.shadow:
+            return Verdict.SUPPRESSED, Reason.SHADOW, decided[2]
+        if rule.window is None or not self.rules.keeps:
+            return decided
+        closes = rule.window.closes(time)
+        if self.horizon < closes:
+            return HELD, Reason.WINDOW_OPEN, decided[2]
+        if closes <= self.rules.last:
+            return Verdict.SUPPRESSED, Reason.WINDOW_CLOSED, decided[2]
         return decided
 
 
@@ -173,16 +201,16 @@ class _Known:
 
 
 def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[Outcome]) -> Pair | None:
-    """A new pair: its verdict is counted, unless it is held. None where nobody keeps it."""
+    """A new pair and its verdict. None where nobody keeps it."""
     verdict, reason, facts = known.verdict(milestone, rule)
     released = verdict is RELEASED
-    if verdict is not HELD:
-        place = known.places.get(milestone.what, 0) if known.places else 0
-        outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
+    place = known.places.get(milestone.what, 0) if known.places else 0
+    outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
     if not known.rules.keeps:
         return None
-    waits = verdict is HELD or (released and _waits(milestone, rule, known.horizon))
-    return Pair(milestone.what, rule.name, verdict, released, waits, 1 if released else 0)
+    shown = released and rule.window is None  # a count shows nothing that could be taken back
+    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
+    return Pair(milestone.what, rule.name, verdict, shown, waits, 1 if released else 0, place)
 
 
 def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
@@ -190,35 +218,56 @@ def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
 
     A pair whose wait is over can only be taken back.
     """
+    if not pair.open and not pair.shown:
+        return pair
     milestone, rule = known.milestones[pair.what], known.rule(pair)
     verdict, reason, facts = known.verdict(milestone, rule)
     released = verdict is RELEASED
-    if not pair.open and (released or not pair.shown):
+    if not pair.open and released:
         return pair
     settled, ordinal = pair.settled, pair.ordinal
     if settled is HELD and verdict is not HELD:
         settled = verdict
         ordinal += released
-        outcomes.append(Outcome(milestone, pair.route, verdict, reason, facts, 0, ordinal))
+        outcomes.append(Outcome(milestone, pair.route, verdict, reason, facts, pair.place, ordinal))
     elif released and not pair.shown:
         ordinal += 1
-        outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, 0, ordinal))
-    waits = verdict is HELD or (released and _waits(milestone, rule, known.horizon))
-    return Pair(pair.what, pair.route, settled, released, pair.open and waits, ordinal)
+        outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, pair.place, ordinal))
+    shown = released and (rule is None or rule.window is None)
+    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
+    return Pair(pair.what, pair.route, settled, shown, pair.open and waits, ordinal, pair.place)
 
 
 def _waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
     return rule is not None and one.time is not None and horizon < one.time + rule.scope.wait
 
 
-def _retracted(pair: Pair, known: _Known) -> Outcome:
+def _retracted(pair: Pair, known: _Known, *, severs: bool) -> Outcome:
     """A record that shows nothing any more is taken back; one that shows something newer was simply updated."""
     milestone = known.milestones[pair.what]
     _, reason, facts = known.verdict(milestone, known.rule(pair))
-    return Outcome(milestone, pair.route, Verdict.RETRACTED, reason, facts, 0, pair.ordinal, pair.ordinal)
+    return Outcome(
+        milestone, pair.route, Verdict.RETRACTED, reason, facts, pair.place, pair.ordinal, severs=severs
+    )  # fmt: skip
 
 
-def _keep(received: Received, pairs: list[Pair], known: _Known) -> tuple[Timeline, int]:
+def _numbered(outcomes: list[Outcome], known: _Known, written: dict[Record, int]) -> dict[Record, int]:
+    """Number what reaches each CRM record, a retraction too; it takes back all that was written before it."""
+    for place, outcome in enumerate(outcomes):
+        event = outcome.event
+        if outcome.verdict not in WRITES or not isinstance(event, Milestone):
+            continue
+        if known.rules.named[outcome.route].window is not None:
+            continue
+        record = known.record_of(event, outcome.route)
+        before = written.get(record, 0)
+        written[record] = before + 1
+        retracts = before if outcome.verdict is Verdict.RETRACTED else 0
+        outcomes[place] = replace(outcome, seq=before + 1, retracts=retracts)
+    return written
+
+
+def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], known: _Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
     horizon, time_to_live = known.horizon, known.rules.time_to_live
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
@@ -231,12 +280,16 @@ def _keep(received: Received, pairs: list[Pair], known: _Known) -> tuple[Timelin
         tuple(sorted(received.people, key=order)),
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
+        tuple(sorted(written.items())),
+        received.repeats({fact.key for fact in (*copies, *received.consents, *received.changes)}),
     )
     instants = [one.time for one in copies if one.time is not None]  # one that is dated ahead begins to count
     for pair in after.pairs:
         one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.open and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
+            if rule.window is not None:
+                instants.append(rule.window.closes(one.time))
     for consent in after.consents:
         if consent.says is Says.PERMIT:
             end = ended(consent, after.consents)
