@@ -63,6 +63,7 @@ _RUNS = Table(
     Column("place", Integer, primary_key=True),  # the order of runs
     Column("run", String, nullable=False, unique=True),
     Column("horizon", BigInteger, nullable=False),
+    Column("policy", String, nullable=False),  # its digest
     Column("held", BigInteger, nullable=False),
     Column("published", Boolean, nullable=False),
     Column("manifest", LargeBinary, nullable=False),
@@ -78,7 +79,7 @@ _STANDING = Table(
 _ROWS = select(_TIMELINES.c.patient, _TIMELINES.c.timeline)
 _OF = _ROWS.where(_TIMELINES.c.patient.in_(bindparam("patients", expanding=True)))
 _OVERDUE = _ROWS.where(
-    _TIMELINES.c.due <= bindparam("horizon"),
+    _TIMELINES.c.due <= bindparam("due"),
     _TIMELINES.c.patient >= bindparam("first"),
     _TIMELINES.c.patient < bindparam("beyond"),
 )
@@ -93,19 +94,25 @@ class Committed(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How far the ledger has come: the horizon of its last run, how many pairs it holds back, and all of its runs."""
+    """How far the ledger has come: the horizon and the policy (digest) of its last run, how many pairs it holds back,
+    and all of its runs."""
 
     horizon: int
+    policy: str
     held: int
     runs: Mapping[str, Committed]
 
 
+NEW = Standing(BEGINNING, "", 0, {})
+
+
 class Run(NamedTuple):
-    """A run as it is committed. `held`: how many pairs the ledger holds back after it; `routes`: what each route's CRM
-    records are."""
+    """A run as it is committed. `policy`: its digest; `held`: how many pairs the ledger holds back after it; `routes`:
+    what each route's CRM records are."""
 
     run: str
     horizon: int
+    policy: str
     held: int
     routes: Mapping[str, str]
 
@@ -130,7 +137,7 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
     Raises ConfigurationError.
     """
     if path is None or not path.exists():
-        yield Standing(BEGINNING, 0, {})
+        yield NEW
         return
     with alone("--ledger", path):
         try:
@@ -177,20 +184,19 @@ class SqlLedger:
         """What stands for a patient, 16 bytes."""
         return self._names.name(patient.encode())
 
-    def timelines(self, patients: Sequence[bytes], shard: int, shards: int, horizon: int) -> dict[bytes, bytes]:
-        """The timelines of these patients, and of all patients of the shard for whom something is due."""
-        found: dict[bytes, bytes] = {}
+    def timelines(self, patients: Sequence[bytes], shard: int, shards: int, due: int) -> dict[bytes, bytes]:
+        """The timelines of these patients, and of all of the shard's for whom something is due by then."""
         edges = {
             "first": _edge(shard, shards),
             "beyond": _edge(shard + 1, shards) if shard + 1 < shards else b"\xff" * 17,
         }
         with _guarded(), self._engine.connect() as connection:
-            found.update(connection.execute(_OVERDUE, {**edges, "horizon": horizon}).tuples().all())
+            rows = list(connection.execute(_OVERDUE, {**edges, "due": due}))
             for start in range(0, len(patients), sql.BATCH):
                 batch = patients[start : start + sql.BATCH]
-                found.update(connection.execute(_OF, {"patients": batch}).tuples().all())
+                rows += connection.execute(_OF, {"patients": batch})
         try:
-            return {name: sql.unsealed(self._cipher, blob, name) for name, blob in found.items()}
+            return {row.patient: sql.unsealed(self._cipher, row.timeline, row.patient) for row in rows}
         except (InvalidTag, TypeError, ValueError):
             raise StoreError("ledger_row_corrupt") from None
 
@@ -205,21 +211,20 @@ class SqlLedger:
         with _guarded(), self._engine.connect() as connection:
             rows = connection.execute(select(_RUNS).order_by(_RUNS.c.place)).all()
         runs = {row.run: Committed(row.run, row.manifest, row.published) for row in rows}
-        last = rows[-1] if rows else None
-        return Standing(last.horizon if last else BEGINNING, last.held if last else 0, runs)
+        return Standing(rows[-1].horizon, rows[-1].policy, rows[-1].held, runs) if rows else NEW
 
-    def due(self, horizon: int) -> int:
+    def due(self, due: int) -> int:
         """For how many patients something is due by then."""
         with _guarded(), self._engine.connect() as connection:
             return connection.execute(
-                select(func.count()).select_from(_TIMELINES).where(_TIMELINES.c.due <= horizon)
+                select(func.count()).select_from(_TIMELINES).where(_TIMELINES.c.due <= due)
             ).scalar_one()
 
     def lost(self, routes: Mapping[str, str]) -> list[str]:
         """The routes of earlier runs that these leave out, or whose records they make something else."""
         with _guarded(), self._engine.connect() as connection:
-            known = dict(connection.execute(select(_ROUTES.c.route, _ROUTES.c.records)).tuples().all())
-        return sorted(route for route, records in known.items() if routes.get(route) != records)
+            known = connection.execute(select(_ROUTES)).all()
+        return sorted(row.route for row in known if routes.get(row.route) != row.records)
 
     def commit(self, run: Run, rows: Iterable[Sequence[Row]], runs_before: int, manifest: bytes) -> None:
         """The commit point: everything of a run, or nothing. Refused if another run came in between."""
@@ -229,8 +234,8 @@ class SqlLedger:
             for batch in rows:
                 _write(connection, batch)
             _put(connection, _ROUTES, [{"route": route, "records": records} for route, records in run.routes.items()])
-            committed = {"run": run.run, "horizon": run.horizon, "held": run.held, "published": False}
-            connection.execute(_RUNS.insert(), {**committed, "manifest": manifest})
+            row = {name: value for name, value in run._asdict().items() if name != "routes"}
+            connection.execute(_RUNS.insert(), {**row, "published": False, "manifest": manifest})
 
     def published(self, runs: Sequence[str]) -> None:
         """All files of these runs are in place."""

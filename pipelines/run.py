@@ -21,7 +21,7 @@ from pipelines.summary import counted
 from pipelines.vault import FILE as VAULT
 from pipelines.vault import VaultRef
 from schemas.errors import ConfigurationError, LawBroken, StoreError
-from schemas.instant import text_of
+from schemas.instant import FOREVER, text_of
 from schemas.keyset import Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy
@@ -48,8 +48,8 @@ def run(request: Request) -> Done:
     run_id = _run_id(request)
     _same_keys(request, run_id)
     with consulted(request.ledger, request.state) as standing:
-        looks_back = request.horizon < standing.horizon
-        _continues(request, standing)
+        looks_back = request.horizon < standing.horizon and run_id not in standing.runs
+        _continues(request, standing, looks_back)
         committed = {} if looks_back else {name: one.manifest for name, one in standing.runs.items()}
         with held(request.output, run_id, committed, beside(request.ledger)) as outputs:
             keyset, made = keys.load_or_create(request.state)
@@ -65,10 +65,12 @@ def run(request: Request) -> Done:
 
 def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, looks_back: bool) -> dict[str, Any]:
     ledger = _opened(request) if request.ledger else None
+    # Under another policy everything that is shown is looked at again.
+    due = request.horizon if standing.policy in ("", request.policy.digest) else FOREVER
     pieces = [*([TICK] if ledger else []), *spans(request.inputs)]
-    size = sum(one.size for one in request.inputs) + (ledger.due(request.horizon) * DUE_BYTES if ledger else 0)
+    size = sum(one.size for one in request.inputs) + (ledger.due(due) * DUE_BYTES if ledger else 0)
     shards = max(1, -(-size // SHARD_BYTES))
-    moment = Moment(request.horizon, standing.horizon if ledger else None)
+    moment = Moment(request.horizon, standing.horizon if ledger else None, due)
     with watched(outputs.staging / "counts", len(pieces) + 5 * shards):
         _pipeline(request, outputs, pieces, shards, moment)
     _unchanged(request)
@@ -92,7 +94,7 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, 
         outputs.commit(keyset, inputs, facts)
     else:
         rows = (unpack_rows(path.read_bytes()) for path in sorted((outputs.staging / "ledger").glob("*.rows")))
-        run = Run(outputs.run, request.horizon, facts["held"], _records(request.policy))
+        run = Run(outputs.run, request.horizon, request.policy.digest, facts["held"], _records(request.policy))
         outputs.commit(keyset, inputs, facts, partial(ledger.commit, run, rows, len(standing.runs)))
     return facts
 
@@ -114,11 +116,11 @@ def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: in
             _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
 
 
-def _continues(request: Request, standing: Standing) -> None:
+def _continues(request: Request, standing: Standing, looks_back: bool) -> None:
     """A ledger is taken up where it stands, and by nothing that would lose what it may have to take back."""
     if not standing.runs or request.ledger is None:
         return
-    if request.horizon < standing.horizon and not request.explicit:
+    if looks_back and not request.explicit:
         raise ConfigurationError("--as-of", f"the ledger stands at {text_of(standing.horizon)}", "name a later instant")
     elsewhere = [n for n, one in standing.runs.items() if not one.published and not holds(request.output, n)]
     if elsewhere:

@@ -54,8 +54,8 @@ class Ledger(Protocol):
         """What stands for a patient, 16 bytes; a shard is a range of names (`transforms.rules.identity.shard_of`)."""
         ...
 
-    def timelines(self, patients: Sequence[bytes], shard: int, shards: int, horizon: int) -> dict[bytes, bytes]:
-        """The timelines of these patients, and of all of the shard's for whom something is due by the horizon."""
+    def timelines(self, patients: Sequence[bytes], shard: int, shards: int, due: int) -> dict[bytes, bytes]:
+        """The timelines of these patients, and of all of the shard's for whom something is due by then."""
         ...
 
     def sealed(self, name: bytes, timeline: bytes) -> bytes:

@@ -43,10 +43,12 @@ class Decided(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """When a run decides: up to which horizon, and up to which one the ledger's last run did (None: no ledger)."""
+    """When a run decides: up to which horizon, and up to which one the ledger's last run did (None: no ledger). `due`:
+    who is woken, though nothing arrived."""
 
     horizon: int
     last: int | None = None
+    due: int = BEGINNING
 
     @property
     def looks_back(self) -> bool:
@@ -137,7 +139,7 @@ class _Advance(beam.DoFn):
             return {}
         names = {self._ledger.name(patient): patient for patient in arrived}
         known = {}
-        for name, blob in self._ledger.timelines(list(names), shard, self._shards, self._moment.horizon).items():
+        for name, blob in self._ledger.timelines(list(names), shard, self._shards, self._moment.due).items():
             timeline = unpack(blob)
             patient = names.get(name) or _patient(timeline)
             known[patient] = timeline

@@ -1,0 +1,464 @@
+"""Consecutive runs over one ledger act as one stream: what is held, what is taken back, what no crash undoes."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from builders import PATIENT, a_consent, a_milestone
+from hospital_files import admission, by_identifier, command, lines, ndjson, payloads, permit, records, rows, tree
+
+from pipelines import keys, options, outputs
+from pipelines import ledger as ledgers
+from pipelines import policy as policies
+from pipelines.ledger import LedgerRef, Run
+from pipelines.outputs import STAGED
+from pipelines.run import Done
+from pipelines.run import run as do
+from pipelines.vault import VaultRef
+from schemas.errors import ConfigurationError, LimenError, StoreError
+from schemas.instant import micros
+from schemas.opaque import plain
+from schemas.timeline import Row, Timeline, pack, unpack
+
+WHO = by_identifier("urn:id:GENERAL", "4711")
+SAID = {"dateTime": "2026-03-01T00:00:00Z"}
+
+
+class Place:
+    """One ledger, its state and its output folder; each delivery is a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state, self.output, self.ledger = folder / "state", folder / "out", folder / "ledger.sqlite"
+
+    def deliver(self, name: str, *messages: dict[str, Any] | bytes) -> Path:
+        feeds = self.folder / "feeds" / name
+        feeds.mkdir(parents=True, exist_ok=True)
+        ndjson(feeds / "a.ndjson", [one for one in messages if isinstance(one, dict)])
+        if not (feeds / "a.ndjson").read_bytes():
+            (feeds / "a.ndjson").unlink()
+        if plain_messages := [one for one in messages if isinstance(one, bytes)]:
+            (feeds / "b.hl7").write_bytes(b"".join(plain_messages))
+        return feeds
+
+    def request(self, feeds: Path, as_of: str | None, **changed: Any) -> options.Request:
+        given = {"output": self.output, "state": self.state, "policy": None, "ledger": self.ledger, **changed}
+        return options.request([str(feeds)], as_of=as_of, flags=[], **given)
+
+    def run(self, as_of: str | None, *messages: dict[str, Any] | bytes, name: str = "", **changed: Any) -> Done:
+        return do(self.request(self.deliver(name or str(as_of), *messages), as_of, **changed))
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines for the CRM of one route, in the order of their runs."""
+        return [json.loads(line) for line in lines(self.output, "crm/patient-support")]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def signed(name: str = "c1", version: int = 1, **changes: Any) -> dict[str, Any]:
+    return permit(WHO, name, meta={"versionId": str(version)}, **{**SAID, **changes})
+
+
+def refused(version: int, day: str) -> dict[str, Any]:
+    return signed(version=version, dateTime=day, provision={"type": "deny"})
+
+
+def discharge(name: str, end: str) -> dict[str, Any]:
+    return {"resourceType": "Encounter", "id": name, "status": "finished", "subject": WHO, "period": {"end": end}}
+
+
+# --- what one stream does -----------------------------------------------------------------------------------------
+
+
+def test_a_revocation_takes_back_what_was_released(place: Place) -> None:
+    place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    [released] = place.lines()
+    vault = VaultRef(str(place.state)).open()
+    assert vault.resolve("crm|PATSUPPORT", plain(released["record"])) == "urn:id:GENERAL\x1f4711"
+
+    done = place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
+    [_, taken] = place.lines()
+    assert (done.summary["retracted"], done.summary["released"]) == (2, 0)
+    same = ("source", "record", "subject", "dest", "purpose", "recipe", "correlationid", "type")
+    assert {name: taken[name] for name in same} == {name: released[name] for name in same}
+    assert (taken["recordseq"], taken["retracts"]) == (2, 1) and taken["id"] != released["id"]
+    assert taken["data"] == {"after_revocation": "delete"} and not taken["consentref"]  # neutral: no cause is given
+    assert taken["time"] == "2026-03-05T00:00:00Z"
+    assert vault.resolve("crm|PATSUPPORT", plain(released["record"])) is None  # the token is severed
+    [row] = [one for one in records(place.output) if one["payload"] == taken["id"]]
+    assert (row["verdict"], row["reason"], row["crm_record"]) == ("retracted", "denied", released["record"])
+    assert row["fates"] == "record:retract>delete delivered-before:remains" and row["consents"]
+
+    place.run("2026-03-08", signed("c2", dateTime="2026-03-06"), discharge("e2", "2026-03-07T10:00:00Z"))
+    *_, anew = place.lines()
+    assert (anew["record"], anew["recordseq"]) == (released["record"], 3) and "retracts" not in anew
+    assert vault.resolve("crm|PATSUPPORT", plain(released["record"]))  # and resolves again
+
+
+def test_nothing_is_taken_back_that_was_not_released(place: Place) -> None:
+    place.run("2026-03-03", discharge("e1", "2026-03-02T10:00:00Z"))
+    done = place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
+    assert done.summary["retracted"] == 0 and not place.lines()
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(admission("4711", "V1", "20260303090000", kind="ADT^A11"), "cancelled", id="cancelled"),
+        pytest.param(admission("4711", "V1", "20260303090000", kind="ADT^A24"), "identity_changed", id="linked"),
+        pytest.param(signed(version=2, status="entered-in-error"), "revoked", id="consent in error"),
+        pytest.param(signed(version=2, status="inactive", dateTime="2026-03-03"), "revoked", id="consent ended"),
+    ],
+)
+def test_what_takes_its_ground_away_takes_it_back(place: Place, message: Any, reason: str) -> None:
+    place.run("2026-03-02", signed(), admission("4711", "V1", "20260302100000"))
+    assert len(payloads(place.output)) == 2
+    done = place.run("2026-03-05", message)
+    assert done.summary["retracted"] == 2
+    assert {one["reason"] for one in records(place.output) if one["verdict"] == "retracted"} == {reason}
+
+
+def test_an_expiry_takes_back_without_an_arrival(place: Place) -> None:
+    ends = signed(provision={**permit(WHO)["provision"], "period": {"end": "2026-03-10"}})
+    place.run("2026-03-03", ends, discharge("e1", "2026-03-02T10:00:00Z"))
+    assert place.run("2026-03-10T12:00:00Z").summary["retracted"] == 0
+    done = place.run("2026-03-11")
+    assert (done.summary["received"], done.summary["retracted"]) == (0, 2)
+    assert done.summary["reasons"] == {"expired": 2}
+
+
+def test_what_waits_for_consent_is_held_and_released_with_it(place: Place) -> None:
+    first = place.run("2026-03-02T11:00:00Z", discharge("e1", "2026-03-02T10:00:00Z")).summary
+    assert (first["pairs"], first["held"], first["released"]) == (4, 4, 0)
+    assert {one["reason"] for one in records(place.output)} == {"no_consent", "window_open"}
+    second = place.run("2026-03-02T20:00:00Z", signed(dateTime="2026-03-02T19:00:00Z")).summary
+    assert (second["held_before"], second["released"], second["held"]) == (4, 2, 2)
+    assert len(payloads(place.output)) == 2
+
+
+def test_the_wait_ends_without_an_arrival(place: Place) -> None:
+    place.run("2026-03-02T11:00:00Z", discharge("e1", "2026-03-02T10:00:00Z"))
+    late = place.run("2026-03-03T11:00:00Z").summary
+    assert (late["held_before"], late["suppressed"], late["held"]) == (4, 2, 2)
+    assert place.run("2026-03-04", signed(dateTime="2026-03-04")).summary["released"] == 2  # the aggregates' day closed
+    assert not payloads(place.output)
+
+
+def test_what_is_dated_ahead_is_held(place: Place) -> None:
+    first = place.run("2026-03-02", signed(), discharge("e1", "2026-03-05T10:00:00Z")).summary
+    assert (first["what_if"], first["held"], first["reasons"]["after_horizon"]) == (False, 4, 4)
+    assert place.run("2026-03-06").summary["released"] == 2
+
+
+def test_a_second_delivery_is_repeated(place: Place) -> None:
+    messages = (signed(), discharge("e1", "2026-03-02T10:00:00Z"), admission("4711", "V1", "20260302100000"))
+    place.run("2026-03-03", *messages)
+    before = payloads(place.output)
+    for day in ("2026-03-04", "2026-03-05"):
+        assert place.run(day, *messages, name="again" + day).summary["repeated"] == 3
+    assert payloads(place.output) == before
+    assert max(rows(place.output).values()) == 1
+    names = [one["record"] for one in records(place.output)]
+    assert len(set(names)) == len(names)  # each repeat has an audit record of its own name
+
+
+def test_the_same_run_again_changes_nothing(place: Place) -> None:
+    place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
+    before, kept = tree(place.output), _rows(place.ledger)
+    for day in ("2026-03-03", "2026-03-05"):
+        feeds = place.folder / "feeds" / day
+        assert do(place.request(feeds, day)).repeated
+    changed = {name for name, content in tree(place.output).items() if before.get(name) != content}
+    assert changed == {"summary.json"} and set(tree(place.output)) == set(before)
+    assert _rows(place.ledger) == kept
+
+
+def test_a_day_of_aggregates_is_counted_once(place: Place) -> None:
+    def admitted(*patients: int) -> Iterable[bytes]:
+        return (admission(f"9{n:03}", f"V{n}", "20260302100000") for n in patients)
+
+    assert place.run("2026-03-02", *admitted(*range(8))).summary["cells"] == 0
+    assert place.run("2026-03-03T23:00:00Z", *admitted(*range(6, 12))).summary["cells"] == 0  # still open for late ones
+    assert not list(place.output.glob("aggregates/*"))
+    done = place.run("2026-03-04").summary
+    assert (done["cells"], done["held"]) == (2, 0)
+    for file in place.output.glob("aggregates/*"):
+        assert pq.read_table(file).column("patients").to_pylist() == [12]
+    late = place.run("2026-03-05", *admitted(50)).summary
+    assert late["reasons"]["window_closed"] == 2 and late["cells"] == late["cells_withheld"] == 0
+
+
+def test_a_denial_stops_an_aggregate_until_its_day_closes(place: Place) -> None:
+    place.run("2026-03-02", discharge("e1", "2026-03-02T10:00:00Z"))
+    place.run("2026-03-03T20:00:00Z", refused(1, "2026-03-03T00:00:00Z"))
+    assert place.run("2026-03-05").summary["released"] == 0
+
+
+# --- whose ledger, and how far ------------------------------------------------------------------------------------
+
+
+def test_no_patient_stands_in_the_ledger(place: Place) -> None:
+    place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    content = b"".join(path.read_bytes() for path in place.folder.glob("ledger.sqlite*"))
+    assert content and not any(word in content for word in (b"4711", b"GENERAL", b"discharged"))
+
+
+def refusal(place: Place, *arguments: Any, **named: Any) -> str:
+    """The one line of a refusal, with nothing written."""
+    before = tree(place.folder)
+    with pytest.raises(ConfigurationError) as refused:
+        place.run(*arguments, **named)
+    assert {k: v for k, v in tree(place.folder).items() if "feeds" not in k and "-shm" not in k} == {
+        k: v for k, v in before.items() if "feeds" not in k and "-shm" not in k
+    }
+    return str(refused.value)
+
+
+@pytest.fixture
+def begun(place: Place) -> Place:
+    place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    return place
+
+
+def test_a_ledger_of_another_keyset_is_refused(begun: Place, tmp_path: Path) -> None:
+    keys.create(tmp_path / "other")
+    assert "ledger_of_another_keyset" in refusal(begun, "2026-03-04", state=tmp_path / "other", output=tmp_path / "o")
+
+
+def test_what_is_no_ledger_is_refused(place: Place) -> None:
+    place.ledger.write_bytes(b"no database, but somebody's notes")
+    keys.create(place.state)
+    assert "ledger_unavailable" in refusal(place, "2026-03-04")
+    place.ledger.unlink()
+    place.ledger.mkdir()
+    assert "is a folder" in refusal(place, "2026-03-04")
+
+
+def test_a_ledger_of_another_form_is_refused(begun: Place) -> None:
+    _change(begun.ledger, "UPDATE standing SET version = version + 1")
+    assert "ledger_of_unknown_version" in refusal(begun, "2026-03-04")
+
+
+def test_a_policy_that_lost_a_route_is_refused(begun: Place, tmp_path: Path) -> None:
+    shutil.copytree(policies.default(), tmp_path / "policy")
+    (tmp_path / "policy/routes/hcp-notification.yaml").unlink()
+    said = refusal(begun, "2026-03-04", policy=tmp_path / "policy")
+    assert said.startswith("--policy: route hcp-notification of the ledger") and "enabled: false" in said
+
+
+def test_another_policy_looks_at_everything_that_is_shown(begun: Place, tmp_path: Path) -> None:
+    begun.run("2026-03-06")  # now nothing is due any more
+    shutil.copytree(policies.default(), tmp_path / "policy")
+    path = tmp_path / "policy/routes/hcp-notification.yaml"
+    path.write_text(path.read_text().replace("enabled: true", "enabled: false"))
+    done = begun.run("2026-03-07", policy=tmp_path / "policy").summary
+    assert (done["retracted"], done["reasons"]) == (1, {"route_off": 1})
+
+
+def test_a_ledger_does_not_go_back_by_itself(begun: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "_horizon", lambda _: micros(datetime(2026, 3, 2, tzinfo=UTC)))
+    assert refusal(begun, None).startswith("--as-of: the ledger stands at 2026-03-03")
+
+
+def test_looking_back_is_a_what_if(begun: Place, tmp_path: Path) -> None:
+    kept, vault = _rows(begun.ledger), VaultRef(str(begun.state)).open()
+    [record] = {one["record"] for one in begun.lines()}
+    done = begun.run("2026-03-02", refused(2, "2026-03-01T12:00:00Z"), output=tmp_path / "back")
+    assert done.summary["what_if"] is True and done.summary["retracted"] == 2
+    assert {one["whatif"] for one in payloads(tmp_path / "back")} == {True}
+    assert _rows(begun.ledger) == kept and vault.resolve("crm|PATSUPPORT", plain(record))
+    assert "holds another run" in refusal(begun, "2026-03-02", name="into the same folder")
+
+
+def test_an_unknown_timeline_or_a_broken_row_stops_the_run(begun: Place) -> None:
+    before = _rows(begun.ledger)
+    _change(begun.ledger, "UPDATE timelines SET timeline = zeroblob(length(timeline))")
+    with pytest.raises(StoreError, match="ledger_row_corrupt"):
+        begun.run("2026-03-04", refused(2, "2026-03-04"))
+    ledger = LedgerRef(str(begun.ledger), str(begun.state)).open()
+    for name, due, _ in before["timelines"]:
+        ledger.commit(Run("spoil", 0, "", 0, {}), [[Row(name, due, ledger.sealed(name, b"\x02rest"))]], 1, b"")
+    _change(begun.ledger, "DELETE FROM runs WHERE run = 'spoil'")
+    with pytest.raises(StoreError, match="timeline_of_unknown_version"):
+        begun.run("2026-03-04", refused(2, "2026-03-04"))
+    assert len(_rows(begun.ledger)["runs"]) == 1
+
+
+def test_two_runs_at_once_are_one(begun: Place) -> None:
+    """A second process is refused while a run holds the ledger; one that came in between stops the commit."""
+    with ledgers.consulted(begun.ledger, begun.state):
+        assert "another run" in refusal(begun, "2026-03-04")
+    ledger = LedgerRef(str(begun.ledger), str(begun.state)).open()
+    with pytest.raises(StoreError, match="ledger_moved_on"):
+        ledger.commit(Run("late", 0, "", 0, {}), [], 0, b"")
+
+
+def test_the_command_takes_a_ledger(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds = place.deliver("a", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    inside = place.output / "ledger.sqlite"  # the most natural place to type
+    for day, code in (("2026-03-03", 0), ("2026-03-04", 0), ("2026-03-04", 0)):
+        said = command(capsys, monkeypatch, "run", "--input", feeds, "--output", place.output, "--state", place.state,
+                       "--ledger", inside, "--as-of", day)  # fmt: skip
+        assert (said.code, said.err) == (code, "")
+    assert "held" in said.out
+
+
+# --- crashes --------------------------------------------------------------------------------------------------------
+
+STEPS = (
+    "before the commit", "in the commit", "after the commit", "manifest", "first file", "some files", "last file",
+    "staging cleared", "marked",
+)  # fmt: skip
+
+
+def _crashing(place: Place, feeds: Path, step: str) -> None:
+    """A process that is killed at a step of the second run's commit."""
+
+    def dies(
+        real: Callable[..., Any], at: int = 0, *, after: bool = False, when: Callable[..., bool] | None = None
+    ) -> Any:
+        calls = iter(range(1_000_000))
+
+        def call(*given: Any, **named: Any) -> Any:
+            if (when is None or when(*given)) and next(calls) == at:
+                if after:
+                    real(*given, **named)
+                os._exit(9)
+            return real(*given, **named)
+
+        return call
+
+    def publishes(source: Any, target: Any) -> bool:
+        return STAGED in str(source) and STAGED not in str(target)
+
+    store = ledgers.SqlLedger
+    if step == "before the commit":
+        store.commit = dies(store.commit)  # type: ignore[method-assign]
+    elif step == "in the commit":
+        ledgers._put = dies(ledgers._put, 1)
+    elif step == "after the commit":
+        store.commit = dies(store.commit, after=True)  # type: ignore[method-assign]
+    elif step == "manifest":
+        outputs.os.link = dies(os.link, after=True)  # type: ignore[assignment]
+    elif step == "staging cleared":
+        outputs.shutil.rmtree = dies(  # type: ignore[assignment]
+            shutil.rmtree, after=True, when=lambda path, **_: Path(path).parent.name == STAGED
+        )
+    elif step == "marked":
+        store.published = dies(store.published, after=True)  # type: ignore[method-assign]
+    else:
+        number = {"first file": 0, "some files": 2, "last file": 4}[step]
+        outputs.os.replace = dies(os.replace, number, after=True, when=publishes)  # type: ignore[assignment]
+    do(place.request(feeds, "2026-03-05"))
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A first run, kept as it was before the second; and the second, which nothing disturbed."""
+    place = Place(tmp_path_factory.mktemp("clean"))
+    place.run(
+        "2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"), admission("4711", "V1", "20260303100000")
+    )
+    shutil.copytree(place.folder, place.folder.parent / f"{place.folder.name}-before")
+    place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"), b"MSH|broken", discharge("e9", "2026-03-04T23:00:00Z"))
+    return place
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_run_loses_nothing_and_doubles_nothing(clean: Place, tmp_path: Path, step: str) -> None:
+    place = Place(tmp_path / "copy")
+    shutil.copytree(clean.folder.parent / f"{clean.folder.name}-before", place.folder)
+    feeds = Path(shutil.copytree(clean.folder / "feeds/2026-03-05", place.folder / "feeds/2026-03-05"))
+    process = multiprocessing.get_context("spawn").Process(target=_crashing, args=(place, feeds, step))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 9
+    evidence = {one["payload"] for one in records(place.output)}
+    assert {one["id"] for one in payloads(place.output)} <= evidence  # audit before effect, wherever it stopped
+
+    happened = step not in ("before the commit", "in the commit")
+    if happened and step != "marked" and not list(place.output.glob("crm/*/20260305*")):
+        with pytest.raises(ConfigurationError, match="not published yet"):
+            place.run("2026-03-06", output=tmp_path / "elsewhere", name="next")
+    assert do(place.request(feeds, "2026-03-05")).repeated == happened
+    assert sorted(lines(place.output)) == sorted(lines(clean.output))
+    assert rows(place.output) == rows(clean.output)
+    assert {name for name in tree(place.output) if "quarantine" not in name} == {
+        name for name in tree(clean.output) if "quarantine" not in name
+    }
+    theirs, ours = _opened(clean), _opened(place)
+    assert theirs == ours and len(ours) == 1
+    assert {row[4] for row in _rows(place.ledger)["runs"]} == {1}  # published
+
+
+def test_a_crashed_run_is_finished_by_the_next_one_too(clean: Place, tmp_path: Path) -> None:
+    """Whoever comes next with the ledger and the folder publishes what was committed."""
+    place = Place(tmp_path / "copy")
+    shutil.copytree(clean.folder.parent / f"{clean.folder.name}-before", place.folder)
+    feeds = Path(shutil.copytree(clean.folder / "feeds/2026-03-05", place.folder / "feeds/2026-03-05"))
+    process = multiprocessing.get_context("spawn").Process(target=_crashing, args=(place, feeds, "after the commit"))
+    process.start()
+    process.join(120)
+    place.run("2026-03-06")
+    assert {one["id"] for one in payloads(clean.output)} <= {one["id"] for one in payloads(place.output)}
+
+
+def _opened(place: Place) -> dict[bytes, Timeline]:
+    """Every timeline of the ledger; the names of patients are keyed, and the copies of a place share their keys."""
+    ledger = LedgerRef(str(place.ledger), str(place.state)).open()
+    names = [row[0] for row in _rows(place.ledger)["timelines"]]
+    return {name: unpack(blob) for name, blob in ledger.timelines(names, 0, 1, 0).items()}
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_reads_its_own_rows_and_those_that_are_due(state: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    ledgers.create(path)
+    ledger = LedgerRef(str(path), str(state)).open()
+    names = {n: ledger.name(f"patient {n}") for n in range(200)}
+    kept = [Row(name, n, ledger.sealed(name, b"%d" % n)) for n, name in names.items()]
+    ledger.commit(Run("one", 0, "", 0, {}), [kept[:150], kept[150:]], 0, b"manifest")
+    assert ledger.due(49) == 50
+    found = [ledger.timelines([], shard, 7, 49) for shard in range(7)]
+    assert sum(len(one) for one in found) == 50 and len({k for one in found for k in one}) == 50
+    assert ledger.timelines([names[150], names[199], b"x" * 16], 0, 7, -1) == {names[150]: b"150", names[199]: b"199"}
+    swapped = ledger.sealed(names[1], b"1")
+    ledger.commit(Run("two", 0, "", 0, {}), [[Row(names[2], 2, swapped)]], 1, b"manifest")  # another patient's row
+    with pytest.raises(LimenError, match="ledger_row_corrupt"):
+        ledger.timelines([names[2]], 0, 1, -1)
+
+
+def test_a_timeline_reads_back() -> None:
+    timeline = Timeline((a_milestone(),), (a_consent(),), written=((("r", "", ""), 3),), repeats=((b"k", 2),))
+    assert unpack(pack(timeline)) == timeline and PATIENT.encode() in pack(timeline)
+    with pytest.raises(StoreError, match="timeline_unreadable"):
+        unpack(b"\x01\xc1")
+
+
+def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    with sqlite3.connect(path) as database:
+        return {
+            name: sorted(database.execute(f"SELECT * FROM {name}").fetchall())
+            for name in ("timelines", "runs", "routes", "standing")
+        }
+
+
+def _change(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
