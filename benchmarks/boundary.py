@@ -196,11 +196,14 @@ def stages(folder: Path, events: int) -> None:
     for one in facts:  # type: ignore[attr-defined]
         if isinstance(one, tuple):
             grouped.setdefault(one[0], []).append(one[1])
-    decided = spent("timeline", lambda: stage(timeline._Advance(known, horizon.time), grouped.items()))
+    decided = spent(
+        "timeline",
+        lambda: stage(timeline._Advance(known, timeline.Moment(horizon.time), shards, None), grouped.items()),
+    )
     allowed = [one for one in decided if isinstance(one, Outcomes)]  # type: ignore[attr-defined]
     others = [one.value for one in decided if not isinstance(one, Outcomes) and one.tag in ("suppressed", "set_aside")]  # type: ignore[attr-defined]
-    drafts = spent("deidentify", lambda: stage(deidentify._Deidentify(known), allowed))
-    crossings = spent("tokenize", lambda: stage(tokenize._Tokenize(known, VaultRef(str(state))), drafts))
+    drafts = spent("deidentify", lambda: stage(deidentify._Deidentify(known, horizon.time), allowed))
+    crossings = spent("tokenize", lambda: stage(tokenize._Tokenize(known, VaultRef(str(state)), False), drafts))
     log = StagedLog(str(folder / "log"))
     spent("audit", lambda: stage(audit._Audit("allowed", known, horizon.time, "run", reference, log), crossings))
     spent("audit rest", lambda: stage(audit._Audit("suppressed", known, horizon.time, "run", reference, log), others))
