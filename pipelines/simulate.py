@@ -43,9 +43,9 @@ def simulate(patients: int, days: int, seed: int, output: Path, batches: int = 1
     """Write `output`/feeds and `output`/truth.json. Raises ConfigurationError, before anything is written."""
     hospital = Hospital(max(patients, 0), max(days, 0), seed)
     as_of = hospital.calendar["as of"]
-    _check(patients, days, batches, (as_of - START).days, output)
+    _check(patients, days, batches, (hospital.calendar["later"] - START).days, output)
     folder = output / "feeds"
-    cuts = [as_of] if batches == 1 else _cuts(as_of, batches)
+    cuts = _cuts(hospital.calendar, batches)
     folders = {folder if batches == 1 else folder / f"{n:02}": cut for n, cut in enumerate(cuts, 1)}
 
     engine = InterfaceEngine(hospital.calendar, seed)
@@ -101,10 +101,11 @@ def _check(patients: int, days: int, batches: int, longest: int, output: Path) -
         raise ConfigurationError("--output", "not an empty folder", "name a new or an empty one")
 
 
-def _cuts(as_of: datetime, batches: int) -> list[datetime]:
-    """The instants up to which each delivery reaches: equal parts of the whole, each cut at night but the last."""
-    days = (as_of - START).days
-    return [*(START + timedelta(days=days * n // batches) + NIGHT for n in range(1, batches)), as_of]
+def _cuts(calendar: Mapping[str, datetime], batches: int) -> list[datetime]:
+    """The instants up to which each delivery reaches: equal parts of the days in which something arrives, each cut at
+    night; the last one reaches to the end of all."""
+    days = (calendar["later"] - START).days
+    return [*(START + timedelta(days=days * n // batches) + NIGHT for n in range(1, batches)), calendar["as of"]]
 
 
 def _entry(route: str, patient: Patient, milestone: Milestone) -> dict[str, str]:
