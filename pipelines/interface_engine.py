@@ -178,11 +178,10 @@ class InterfaceEngine:
         known = self._later(m.at)
         self._put(file, known, body)
         spoiled = m.at - HOUR if self._chance(0.5) else known + 2 * DAY
-        if form == "fhir":
-            body = feeds.line(feeds.withdrawn(p, m))
+        if form == "fhir" or (m.kind == "booked" and self._chance(0.3)):  # the other feed takes back what SIU said
+            self._put("fhir.ndjson", spoiled, feeds.line(feeds.withdrawn(p, m)))
         else:
-            body = feeds.cancellation(p, m, self._control())
-        self._put(file, spoiled, body)
+            self._put(file, spoiled, feeds.cancellation(p, m, self._control()))
         self.cancellations += 1
         return Told(m, known, spoiled)
 
