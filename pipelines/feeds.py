@@ -94,7 +94,7 @@ def demographic_update(p: Patient, control: str, at: datetime) -> bytes:
 
 
 def siu(p: Patient, m: Milestone, control: str) -> bytes:
-    """S12: booked at MSH-7. Every third or so visit number stands in SCH-2 (filler), the others in SCH-1 (placer)."""
+    """S12: booked at MSH-7. The visit number stands in SCH-1 (placer), if it ends in 0, 4, 8 in SCH-2 (filler)."""
     return hl7(msh("SIU^S12", "SIU_S12", control, m.at), *_schedule(p, m, m.at))
 
 
@@ -109,7 +109,7 @@ def cancellation(p: Patient, m: Milestone, control: str) -> bytes:
 
 def _schedule(p: Patient, m: Milestone, at: datetime) -> tuple[str, ...]:
     number = f"{m.visit.number}^GENERAL"
-    either = f"{number}|" if int(number[9]) % 3 else f"|{number}"
+    either = f"{number}|" if int(number[9]) % 4 else f"|{number}"
     takes_place = dtm(at + timedelta(days=21))
     sch = f"SCH|{either}||||ROUTINE^Routine|||30|min|^^30^{takes_place}"
     return sch, f"NTE|1||{p.note}", pid(p), pv1(m.visit, numbered=False), "RGS|1", "AIL|1||4WEST^412^A"
