@@ -162,7 +162,8 @@ def _net(payloads: Iterable[Json]) -> tuple[set[Shows], int]:
     for record, written in shown.items():
         left = [one for one in written if one["recordseq"] > taken_back.get(record, 0)]
         newest = max((one["recordseq"] for one in left), default=0)
-        out |= {(record, one["data"].get("milestone", ""), one["time"][:10]) for one in left if one["recordseq"] == newest}
+        last = [one for one in left if one["recordseq"] == newest]  # several would all be out
+        out |= {(record, one["data"].get("milestone", ""), one["time"][:10]) for one in last}
     return out, len(taken_back)
 
 
