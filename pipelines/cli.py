@@ -90,6 +90,9 @@ def simulate(
     patients: Annotated[int, typer.Option("--patients", min=1, help="How many patients.")] = 200,
     days: Annotated[int, typer.Option("--days", min=1, help="How many days.")] = 30,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 1,
+    batches: Annotated[
+        int, typer.Option("--batches", min=1, help="How many consecutive deliveries: feeds/01, feeds/02, …")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Invent a hospital: feeds with consents, revocations, duplicates and defects, and the truth of what may leave.
@@ -98,13 +101,20 @@ def simulate(
     """
     from pipelines.simulate import simulate as do
 
-    made = do(patients, days, seed, output)
+    made = do(patients, days, seed, output, batches)
     if as_json:
-        print(json.dumps({"feeds": str(made.feeds), "truth": str(made.truth), "as_of": made.as_of, **made.counts}))
+        deliveries = [{"feeds": str(path), "as_of": as_of} for path, as_of in made.batches]
+        told = {"feeds": str(made.feeds), "truth": str(made.truth), "as_of": made.as_of, "batches": deliveries}
+        print(json.dumps({**told, **made.counts}))
         return
-    console = Console()
-    console.print(f"{made.counts['received']:,} messages of {patients:,} patients in {made.feeds}", highlight=False)
-    console.print(f"what may leave stands in {made.truth}; decide with --as-of {made.as_of}", highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{made.counts['received']:,} messages of {patients:,} patients in {made.feeds}")
+    if batches == 1:
+        console.print(f"what may leave stands in {made.truth}; decide with --as-of {made.as_of}")
+        return
+    console.print(f"what may leave in the end stands in {made.truth}; decide, one after another on one ledger:")
+    for path, as_of in made.batches:
+        console.print(f"{path} with --as-of {as_of}")
 
 
 @app.command()
@@ -114,7 +124,10 @@ def score(
     state: State = Path(".limen"),
     as_json: AsJson = False,
 ) -> None:
-    """Compare what a run released with the truth of the simulated hospital. Exit code 3 on any wrong release."""
+    """Compare what a run, or several on one ledger, released with the truth. Exit code 3 if it is not the same.
+
+    Example: limen score out --truth hospital/truth.json
+    """
     from pipelines import report
     from pipelines.score import score as do
 

@@ -5,7 +5,7 @@ Pure functions of `hospital`'s values. HL7 messages come out in the standard's o
 """
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pipelines.hospital import Clinician, Consent, Milestone, Patient, Visit
@@ -23,8 +23,9 @@ Json = dict[str, Any]
 # --- HL7 v2 -------------------------------------------------------------------------------------------------------
 
 
-def dtm(at: datetime) -> str:
-    return at.strftime("%Y%m%d%H%M%S+0000")
+def dtm(at: datetime, hours: int = 0) -> str:
+    """An instant as a sender so many hours from UTC writes it."""
+    return at.astimezone(timezone(timedelta(hours=hours))).strftime("%Y%m%d%H%M%S%z")
 
 
 def hl7(*segments: str) -> bytes:
@@ -45,9 +46,10 @@ def msh(kind: str, structure: str, control: str, at: datetime) -> str:
 
 
 def pid(p: Patient) -> str:
+    """PID-30 says that the patient died."""
     return (
         f"PID|1||{p.mrn}^^^GENERAL^MR~{p.ssn}^^^SSA^SS||{p.family}^{p.given}^^^^^L||{p.born:%Y%m%d}|{p.sex}|||"
-        f"{p.street}^^{p.city}^VT^{p.postcode}^USA||{p.phone}|||||{p.account}|{p.ssn}"
+        f"{p.street}^^{p.city}^VT^{p.postcode}^USA||{p.phone}|||||{p.account}|{p.ssn}" + "|||||||||||Y" * p.died
     )
 
 
@@ -71,19 +73,28 @@ def about(p: Patient) -> tuple[str, ...]:
 
 
 def adt(p: Patient, m: Milestone, control: str, evn: str) -> bytes:
-    """A01, A03 or A04. `evn` says where the event's time stands: EVN-6, EVN-2 or MSH-7 alone."""
+    """A01, A03 or A04. `evn` says where the event's time stands, and what the sender's clock is like: in a fast or slow
+    clock's message MSH-7 is minutes ahead of or behind EVN-2, and one from abroad writes its own zone."""
     trigger, structure = ADT[m.kind]
-    recorded = m.at + timedelta(minutes=7)
-    segments = {
-        "EVN-6": (msh(f"ADT^{trigger}", structure, control, recorded), f"EVN||{dtm(recorded)}||||{dtm(m.at)}"),
-        "EVN-2": (msh(f"ADT^{trigger}", structure, control, recorded), f"EVN||{dtm(m.at)}"),
-        "MSH-7": (msh(f"ADT^{trigger}", structure, control, m.at), "EVN|"),
+    minutes, recorded = {
+        "EVN-6": (7, f"EVN||{dtm(m.at + timedelta(minutes=7))}||||{dtm(m.at)}"),
+        "EVN-2": (7, f"EVN||{dtm(m.at)}"),
+        "MSH-7": (0, "EVN|"),
+        "fast clock": (41, f"EVN||{dtm(m.at)}"),
+        "slow clock": (-38, f"EVN||{dtm(m.at)}"),
+        "abroad": (7, f"EVN||{dtm(m.at, hours=-8)}"),
     }[evn]
-    return hl7(*segments, pid(p), pv1(m.visit), *about(p))
+    head = msh(f"ADT^{trigger}", structure, control, m.at + timedelta(minutes=minutes))
+    return hl7(head, recorded, pid(p), pv1(m.visit), *about(p))
+
+
+def demographic_update(p: Patient, control: str, at: datetime) -> bytes:
+    """A08: who the patient is, without a visit."""
+    return hl7(msh("ADT^A08", "ADT_A01", control, at), f"EVN||{dtm(at)}", pid(p), "PV1|1|N")
 
 
 def siu(p: Patient, m: Milestone, control: str) -> bytes:
-    """S12: booked at MSH-7. The visit number stands in SCH-1 (placer) or, for odd numbers, in SCH-2 (filler) alone."""
+    """S12: booked at MSH-7. The visit number stands in SCH-1 (placer), if it ends in 0, 4, 8 in SCH-2 (filler)."""
     return hl7(msh("SIU^S12", "SIU_S12", control, m.at), *_schedule(p, m, m.at))
 
 
@@ -98,7 +109,7 @@ def cancellation(p: Patient, m: Milestone, control: str) -> bytes:
 
 def _schedule(p: Patient, m: Milestone, at: datetime) -> tuple[str, ...]:
     number = f"{m.visit.number}^GENERAL"
-    either = f"|{number}" if int(number[9]) % 2 else f"{number}|"
+    either = f"{number}|" if int(number[9]) % 4 else f"|{number}"
     takes_place = dtm(at + timedelta(days=21))
     sch = f"SCH|{either}||||ROUTINE^Routine|||30|min|^^30^{takes_place}"
     return sch, f"NTE|1||{p.note}", pid(p), pv1(m.visit, numbered=False), "RGS|1", "AIL|1||4WEST^412^A"
@@ -160,6 +171,7 @@ def demographics(p: Patient) -> Json:
         "name": [{"use": "official", "family": p.family, "given": [p.given]}],
         "gender": "female" if p.sex == "F" else "male",
         "birthDate": p.born.isoformat(),
+        **({"deceasedBoolean": True} if p.died else {}),
         "telecom": [{"system": "phone", "value": p.phone, "use": "home"}],
         "address": [{"line": [p.street], "city": p.city, "state": "VT", "postalCode": p.postcode}],
     }
@@ -194,6 +206,26 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
     }  # fmt: skip
 
 
+def withdrawn(p: Patient, m: Milestone) -> Json:
+    """The resource taken back, forty minutes later: an Appointment is cancelled, anything else was an error."""
+    told = resource(p, m, 50)
+    touched = {"versionId": "50", "lastUpdated": instant(m.at + timedelta(minutes=40))}
+    return told | {"status": "cancelled" if m.kind == "booked" else "entered-in-error", "meta": touched}
+
+
+def timeless(p: Patient, m: Milestone) -> Json:
+    """An Encounter that says neither when it ended nor when it was touched."""
+    told = resource(p, m, 1) | {"meta": {"versionId": "1"}}
+    return {name: value for name, value in told.items() if name != "period"}
+
+
+def replaced(kept: Patient, retired: Patient, at: datetime) -> Json:
+    """The Patient of a record that was merged into another: FHIR's way to say A40."""
+    link = {"other": subject(kept), "type": "replaced-by"}
+    meta = {"versionId": "2", "lastUpdated": instant(at)}
+    return demographics(retired) | {"id": retired.resource, "meta": meta, "active": False, "link": [link]}
+
+
 def bundle(p: Patient, m: Milestone, url: str) -> Json:
     encounter = resource(p, m, 1, {"reference": url})
     entries = [
@@ -211,28 +243,32 @@ def observation(p: Patient, number: str, at: datetime) -> Json:
 def consent(p: Patient, c: Consent) -> Json:
     """FHIR R4 Consent whose root provision is the rule: purpose, recipient (PRCP), action, period."""
     said = c.said
-    actor = {
-        "role": coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP"),
-        "reference": {
-            "reference": f"Organization/{said.recipient}",
-            "identifier": {"system": "urn:limen:organization", "value": said.recipient},
-        },
-    }
-    purposes = [
-        {"system": f"{TERMINOLOGY}/v3-ActReason" if code in ("TREAT", "HMARKT") else "urn:limen:purpose", "code": code}
-        for code in said.purposes
-    ]
-    rule = {"actor": [actor], "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")], "purpose": purposes}
-    period = {"start": instant(c.given), **({"end": instant(c.until)} if said.says == "permit" else {})}
-    return {
+    head = {
         "resourceType": "Consent",
         "id": c.identifier,
         "meta": {"versionId": str(said.version), "lastUpdated": instant(c.given + timedelta(minutes=3))},
         "status": said.status,
-        "scope": coded(f"{TERMINOLOGY}/consentscope", "patient-privacy"),
-        "category": [coded("http://loinc.org", "59284-0")],
         "patient": subject(p),
         "dateTime": instant(c.given),
+    }
+    if said.says == "illegible":
+        return head | {"provision": "see the paper form"}
+    who = f"Organization/{said.recipient}", {"system": "urn:limen:organization", "value": said.recipient}
+    role = coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP")
+    purposes = [
+        {"system": f"{TERMINOLOGY}/v3-ActReason" if code in ("TREAT", "HMARKT") else "urn:limen:purpose", "code": code}
+        for code in said.purposes
+    ]
+    rule = {
+        "actor": [{"role": role, "reference": {"reference": who[0], "identifier": who[1]}}] if said.recipient else [],
+        "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")],
+        "purpose": purposes,
+    }
+    rule = {name: criterion for name, criterion in rule.items() if criterion}
+    period = {"start": instant(c.begins), **({"end": instant(c.until)} if said.says == "permit" else {})}
+    return head | {
+        "scope": coded(f"{TERMINOLOGY}/consentscope", "patient-privacy"),
+        "category": [coded("http://loinc.org", "59284-0")],
         "policyRule": coded(f"{TERMINOLOGY}/consentpolicycodes", "hipaa-auth"),
         "provision": {"type": said.says, "period": period, **rule, **_exception(rule, said.nested)},
     }
@@ -262,38 +298,3 @@ def cloud_event(p: Patient, number: str, at: datetime, data: Json | bytes) -> Js
         "datacontenttype": content,
         "data": body,
     }
-
-
-# --- what no system should send -----------------------------------------------------------------------------------
-
-
-def malformed(defect: str, p: Patient, m: Milestone, control: str) -> bytes:
-    """One message that cannot be read, or routed to a patient. `defect` is one of `MALFORMED`."""
-    admission = adt(p, m._replace(kind="admitted"), control, "EVN-2")
-    encounter = resource(p, m._replace(kind="discharged"), 1) | {"id": control}
-    match defect:
-        case "truncated JSON":
-            return line(encounter)[:-20]
-        case "unknown resource type":
-            return line(encounter | {"resourceType": "Spaceship"})
-        case "no subject":
-            return line({name: value for name, value in encounter.items() if name != "subject"})
-        case "no source":  # required by CloudEvents 1.0
-            return line({k: v for k, v in cloud_event(p, control, m.at, encounter).items() if k != "source"})
-        case "broken delimiters":
-            return admission.replace(rb"|^~\&|", b"|&&&&|", 1)
-        case "not UTF-8":  # though MSH-18 says so
-            return admission.replace(p.family.encode(), b"\xff\xfe" + p.family.encode())
-    return b"".join(segment for segment in admission.splitlines(keepends=True) if not segment.startswith(b"PID"))
-
-
-# defect: the feed it comes in
-MALFORMED = {
-    "truncated JSON": "fhir.ndjson",
-    "unknown resource type": "fhir.ndjson",
-    "no subject": "fhir.ndjson",
-    "no source": "events.ndjson",
-    "broken delimiters": "adt-1.hl7",
-    "not UTF-8": "adt-2.hl7",
-    "no PID": "adt-3.hl7",
-}

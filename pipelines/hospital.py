@@ -1,9 +1,9 @@
-"""A hospital that never was: patients, visits, consents, and what must be released.
+"""A hospital that never was: its patients, their visits and what they sign.
 
-Written apart from the boundary, as its oracle: nothing here (or in `feeds`, `simulate`) imports `transforms`, and no
-rule of consent is evaluated. A persona says both what its patient signed and for which purposes the visits cross, so
-the truth is known by construction. No case is a close one: the visits lie in the simulated period, in the afternoon
-(the same day in UTC and in the hospital's zone), and every border (a grant, an end, a denial) lies days outside it.
+Written apart from the boundary, as its oracle: nothing here (or in `personas`, `truth`, `feeds`, `malformed`,
+`simulate`) imports `transforms`, and no rule of consent is evaluated. No case is a close one: the visits lie in the
+simulated period, in the afternoon (the same day in UTC and in the hospital's zone), and every border (a grant, an end,
+a denial, a birthday) lies days outside it; only who signs at the visit does so some hours after it.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,12 @@ from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+from pipelines.personas import EVERY, PERSONAS, RETIRED, Persona, Said
+from schemas.outcome import Reason
+
 START = datetime(2026, 1, 5, tzinfo=UTC)
-SUPPORT, VISIBLE = "PATSUPPORT", "HCPVISIBLE"
-BOTH, NONE = (SUPPORT, VISIBLE), ()
-ROUTES = {SUPPORT: "patient-support", VISIBLE: "hcp-notification"}
+HOUR = timedelta(hours=1)
+MAJORITY = 18  # years
 
 
 class Patient(NamedTuple):
@@ -35,6 +37,7 @@ class Patient(NamedTuple):
     account: str
     policy: str
     note: str
+    died: bool = False
 
 
 class Clinician(NamedTuple):
@@ -53,106 +56,83 @@ class Visit(NamedTuple):
 
 
 class Fate(StrEnum):
-    """What became of a milestone before any consent is asked."""
+    """What became of a milestone before any consent of its patient's persona is asked: it stands, or the reason why it
+    cannot be released."""
 
     STANDS = "stands"
-    CANCELLED = "cancelled"  # the source takes it back
-    CONFLICTING = "conflicting"  # its message comes a second time with other content
-    UNCOVERED = "uncovered"  # before the denial that a later permit lifts for later visits only
+    CANCELLED = Reason.CANCELLED  # the source takes it back
+    CONFLICTING = Reason.CONFLICTING_COPY  # its message comes a second time, naming another visit
+    REPLACED = Reason.SUPERSEDED  # another feed says the same, and minutes later
+    SENSITIVE = Reason.SENSITIVE  # a message of its visit is marked
+    TIMELESS = Reason.NO_TIME
+    UNCOVERED = Reason.DENIED  # before the denial that a later permit lifts for later visits only
+    UNDER_AGE = Reason.MINOR  # before the patient came of age
 
 
 class Milestone(NamedTuple):
+    """`form`: it is told in this format only. `marked`: a first message of it carries a mark of sensitivity."""
+
     kind: str
     at: datetime
     visit: Visit
     fate: Fate
+    form: str = ""
+    marked: bool = False
 
-
-class Said(NamedTuple):
-    """One version of one consent document. `given` and `until` name instants of `calendar`."""
-
-    says: str
-    purposes: tuple[str, ...]
-    given: str = "long ago"
-    until: str = "never"
-    number: int = 1
-    version: int = 1
-    status: str = "active"
-    recipient: str = "crm"
-    nested: bool = False
+    @property
+    def twin(self) -> "Milestone":
+        """What the conflicting copy of its message says."""
+        return self._replace(visit=self.visit._replace(number=f"{self.visit.number}X"))
 
 
 class Consent(NamedTuple):
     said: Said
     identifier: str
     given: datetime
+    begins: datetime
     until: datetime
 
 
-class Persona(NamedTuple):
-    """`crosses`: the purposes under which the patient's visits cross. `twist`: what happens besides consent."""
-
-    name: str
-    weight: int
-    crosses: tuple[str, ...]
-    said: tuple[Said, ...]
-    twist: str = ""
-
-
 class History(NamedTuple):
-    """All of one patient. `retires` is the record that a merge (A40) retires; that record's own history follows."""
+    """All of one patient. `retires` is the record that a merge retires; that record's own history follows. `news` is
+    when the merge, or the patient's death, becomes known."""
 
     persona: Persona
     patient: Patient
     consents: tuple[Consent, ...]
     milestones: tuple[Milestone, ...]
     retires: Patient | None
+    news: datetime
 
 
-# --- who there is -------------------------------------------------------------------------------------------------
+class Plan(NamedTuple):
+    """One visit: the prefix of its number, its patient class, its milestones in their order, and the format they are
+    told in if it matters."""
 
-PERMIT = Said("permit", BOTH)
-ENDED = PERMIT._replace(given="after", version=2, status="inactive")
-AGAIN = PERMIT._replace(given="granted again", number=3)
-RETIRED = "merged, the record retired"
-PERSONAS = (
-    # The first patient is the story: enrolled, discharged, revoked.
-    Persona("revoked", 6, NONE, (PERMIT, ENDED), "inpatient"),
-    Persona("permits both", 30, BOTH, (PERMIT,)),
-    Persona("permits both apart", 8, BOTH, (Said("permit", (SUPPORT,)), Said("permit", (VISIBLE,), number=2))),
-    Persona("permits support", 8, (SUPPORT,), (Said("permit", (SUPPORT,)),)),
-    Persona("permits visibility", 8, (VISIBLE,), (Said("permit", (VISIBLE,)),)),
-    Persona("never asked", 15, NONE, ()),
-    Persona("expired before", 4, NONE, (PERMIT._replace(until="before"),)),
-    Persona("expires after", 4, NONE, (PERMIT._replace(until="after"),)),
-    Persona("denied", 4, NONE, (PERMIT, Said("deny", BOTH, given="after", number=2))),
-    Persona("denied support", 3, (VISIBLE,), (PERMIT, Said("deny", (SUPPORT,), given="after", number=2))),
-    Persona("granted again", 4, BOTH, (PERMIT, Said("deny", BOTH, given="denied", number=2), AGAIN), "old visit"),
-    Persona("narrowed", 3, (VISIBLE,), (PERMIT, Said("permit", (VISIBLE,), given="before", version=2))),
-    Persona("other recipient", 3, NONE, (PERMIT._replace(recipient="registry"),)),
-    Persona("treatment only", 3, NONE, (Said("permit", ("TREAT",)),)),
-    Persona("entered in error", 3, NONE, (PERMIT, ENDED._replace(status="entered-in-error"))),
-    # Its nested provision denies what its root permits: no reading of it lets anything out.
-    Persona("unclear", 3, NONE, (PERMIT._replace(nested=True),)),
-    Persona("marketing denied", 4, BOTH, (PERMIT, Said("deny", ("HMARKT",), given="before", number=2))),
-    Persona("merged", 3, NONE, (PERMIT,), "merged"),
-    Persona("cancelled", 5, BOTH, (PERMIT,), "cancelled"),
-    Persona("cancelled newest", 2, BOTH, (PERMIT,), "cancelled newest"),
-    Persona("conflicting", 3, BOTH, (PERMIT,), "conflicting"),
-    Persona("conflicting newest", 2, BOTH, (PERMIT,), "conflicting newest"),
-)
+    prefix: str
+    patient_class: str
+    kinds: tuple[str, ...]
+    form: str = ""
 
-# prefix of the visit number, PV1-2, the milestones in their order
+
 PLANS = (
-    ("VN", "I", ("admitted", "discharged")),
-    ("VN", "O", ("registered", "discharged")),
-    ("VN", "E", ("registered", "discharged")),
-    ("VN", "O", ("registered",)),
-    ("AP", "O", ("booked", "attended")),
-    ("AP", "O", ("booked",)),
-    ("EP", "O", ("episode-completed",)),
+    Plan("VN", "I", ("admitted", "discharged")),
+    Plan("VN", "O", ("registered", "discharged")),
+    Plan("VN", "E", ("registered", "discharged")),
+    Plan("VN", "O", ("registered",)),
+    Plan("AP", "O", ("booked", "attended")),
+    Plan("AP", "O", ("booked",)),
+    Plan("EP", "O", ("episode-completed",)),
 )
-CANCELLED_PLANS = (PLANS[0], ("VN", "I", ("admitted",)), PLANS[5])
+STAY, SHORT = PLANS[0], PLANS[3]
+AMBULATORY = Plan("VN", "O", ("discharged",), "fhir")
+# What the source takes back: all of the visit where it speaks FHIR, the last milestone where it speaks HL7.
+CANCELLED = (
+    STAY._replace(form="hl7"), Plan("VN", "I", ("admitted",)), Plan("AP", "O", ("booked",), "hl7"),
+    Plan("AP", "O", ("booked",), "fhir"), AMBULATORY,
+)  # fmt: skip
+CONFLICTING = (Plan("VN", "I", ("admitted",), "hl7"), Plan("AP", "O", ("attended",), "fhir"))
+DISCHARGED = STAY._replace(form="hl7")
 
 BEGINNINGS = ("Quill", "Bramble", "Thistle", "Elm", "Larkspur", "Fennel", "Tansy", "Nettle", "Rook", "Sorrel", "Vetch")
 ENDINGS = ("feather", "wick", "moor", "thorpe", "bottom", "snout", "whistle", "garth", "hollow", "mantle", "spindle")
@@ -166,12 +146,14 @@ def calendar(days: int) -> dict[str, datetime]:
     return {
         "long ago": START - timedelta(days=60),
         "old visit": START - timedelta(days=40),
+        "of age": START - timedelta(days=30),
         "denied": START - timedelta(days=30),
         "granted again": START - timedelta(days=20),
         "before": START - timedelta(days=10),
         "start": START,
         "end": end,
         "after": end + timedelta(days=5),
+        "later": end + timedelta(days=10),
         "as of": end + timedelta(days=30),
         "never": end + timedelta(days=400),
     }
@@ -203,35 +185,67 @@ class Hospital:
         weights = [persona.weight for persona in PERSONAS]
         for index in range(self.patients):
             persona = PERSONAS[index] if index < len(PERSONAS) else self._random.choices(PERSONAS, weights)[0]
-            patient = self._patient(index)
-            if persona.twist == "merged":  # a person who was registered twice
+            patient = self._patient(index, persona.twist)
+            if persona.twist.startswith("merged"):  # a person who was registered twice
                 second = patient._replace(mrn=f"GY{index:07d}", resource=f"pt-y{index:07d}")
                 yield self._history(persona, patient, retires=second)
-                yield self._history(persona._replace(name=RETIRED), second)
+                withheld = dict.fromkeys(EVERY, Reason.IDENTITY_CHANGED)
+                alone = persona._replace(name=RETIRED, said=persona.said[:1], withheld=withheld)
+                yield self._history(alone, second)
             else:
                 yield self._history(persona, patient)
 
     def _history(self, persona: Persona, patient: Patient, retires: Patient | None = None) -> History:
-        consents = tuple(self._consent(patient, said) for said in persona.said)
-        return History(persona, patient, consents, tuple(self._milestones(persona.twist)), retires)
+        milestones = tuple(self._milestones(persona.twist))
+        consents = tuple(self._consent(patient, said, milestones[-1].at) for said in persona.said)
+        news = self.calendar["denied" if persona.twist == "merged long ago" else "end"] + timedelta(days=1, hours=9)
+        return History(persona, patient, consents, milestones, retires, news)
 
     def _milestones(self, twist: str) -> Iterator[Milestone]:
-        plans = [(plan, Fate.STANDS) for plan in self._random.choices(PLANS, k=self._random.randint(1, 3))]
-        if twist == "inpatient":
-            plans = [(PLANS[0], Fate.STANDS)]
-        elif twist.startswith("cancelled"):
-            plans.insert(len(plans) * twist.endswith("newest"), (self._random.choice(CANCELLED_PLANS), Fate.CANCELLED))
-        elif twist.startswith("conflicting"):
-            plans.insert(len(plans) * twist.endswith("newest"), (CANCELLED_PLANS[1], Fate.CONFLICTING))
-        elif twist == "old visit":
-            visit = self._visit("VN", "I")
+        """In the order of their instants; those of one visit, and what is told of it twice, follow each other."""
+        if twist.startswith("old visit"):
+            fate, visit = Fate.UNCOVERED if twist.endswith("denied") else Fate.UNDER_AGE, self._visit(STAY)
             for hours, kind in ((14, "admitted"), (18, "discharged")):
-                yield Milestone(kind, self.calendar["old visit"] + timedelta(hours=hours), visit, Fate.UNCOVERED)
-        instants = iter(self._instants(sum(len(kinds) for (_, _, kinds), _ in plans)))
-        for (prefix, patient_class, kinds), fate in plans:
-            visit = self._visit(prefix, patient_class)
-            for kind in kinds:  # a fate is that of the visit's last milestone
-                yield Milestone(kind, next(instants), visit, fate if kind == kinds[-1] else Fate.STANDS)
+                yield Milestone(kind, self.calendar["old visit"] + hours * HOUR, visit, fate)
+        plans = self._plans(twist)
+        instants = iter(self._instants(sum(len(plan.kinds) for plan, _ in plans)))
+        for plan, fate in plans:
+            visit = self._visit(plan)
+            for kind in plan.kinds:  # a mark binds the whole visit, any other fate is that of its last milestone
+                last = kind == plan.kinds[-1]
+                its = fate if last or fate is Fate.SENSITIVE else Fate.STANDS
+                told = Milestone(kind, next(instants), visit, its, plan.form, last and fate is Fate.SENSITIVE)
+                yield told
+        if twist == "done again":
+            yield told._replace(at=told.at + 2 * HOUR, fate=Fate.STANDS)
+        elif twist == "two feeds differ":
+            yield told._replace(at=told.at + HOUR / 20, fate=Fate.STANDS, form="fhir")
+
+    def _plans(self, twist: str) -> list[tuple[Plan, Fate]]:
+        """One to three visits, and what the twist adds to them."""
+        choose = self._random.choice
+        plans = [(plan, Fate.STANDS) for plan in self._random.choices(PLANS, k=self._random.randint(1, 3))]
+        place = len(plans) * twist.endswith("newest")
+        match twist.removesuffix(" newest"):
+            case "inpatient":
+                return [(STAY, Fate.STANDS)]
+            case "one visit":
+                return [(SHORT, Fate.STANDS)]
+            case "cancelled":
+                plans.insert(place, (choose(CANCELLED), Fate.CANCELLED))
+            case "conflicting":
+                plans.insert(place, (choose(CONFLICTING), Fate.CONFLICTING))
+            case "sensitive":
+                plans.insert(place, (choose(PLANS), Fate.SENSITIVE))
+            case "no time":
+                plans.insert(0, (AMBULATORY, Fate.TIMELESS))
+            case "done again":
+                plans.append((DISCHARGED, Fate.CANCELLED))
+            case "two feeds differ":
+                plans.append((DISCHARGED, Fate.REPLACED))
+            case "kiosk":
+                plans += [(SHORT, Fate.STANDS), (SHORT, Fate.STANDS)]
+        return plans
 
     def _instants(self, count: int) -> list[datetime]:
         """Distinct instants in the period, ascending, between 13:00 and 20:00 UTC."""
@@ -239,15 +253,18 @@ class Hospital:
         seconds = sorted(self._random.sample(range(self._days * window), count))
         return [START + timedelta(days=s // window, hours=13, seconds=s % window) for s in seconds]
 
-    def _consent(self, patient: Patient, said: Said) -> Consent:
-        jitter = timedelta(seconds=self._random.randrange(86400))
+    def _consent(self, patient: Patient, said: Said, newest: datetime) -> Consent:
+        """What is signed at the visit is signed six hours after the newest milestone; all else between 05:00 and
+        midnight of its day, so that no two days' deliveries are cut near it."""
+        jitter = timedelta(seconds=self._random.randrange(5 * 3600, 86400))
+        instants = {name: at + jitter for name, at in self.calendar.items()} | {"visit": newest + 6 * HOUR}
         name = f"consent-{patient.resource}-{said.number}"
-        return Consent(said, name, self.calendar[said.given] + jitter, self.calendar[said.until] + jitter)
+        return Consent(said, name, instants[said.given], instants[said.begins or said.given], instants[said.until])
 
-    def _visit(self, prefix: str, patient_class: str) -> Visit:
+    def _visit(self, plan: Plan) -> Visit:
         self._visits += 1
         role = self._random.choices(("ATND", "REF", "ADM"), (8, 1, 1))[0]
-        return Visit(f"{prefix}{self._visits:08d}", patient_class, self._random.choice(self.clinicians), role)
+        return Visit(f"{plan.prefix}{self._visits:08d}", plan.patient_class, self._random.choice(self.clinicians), role)
 
     def _name(self) -> str:
         return self._random.choice(BEGINNINGS) + self._random.choice(ENDINGS)
@@ -256,17 +273,23 @@ class Hospital:
         digits = f"1{self._random.randrange(10**8):08d}"
         return Clinician(digits + luhn_digit("80840" + digits), self._name(), self._random.choice(GIVEN))
 
-    def _patient(self, index: int) -> Patient:
-        """An adult: what is told of minors follows other rules."""
+    def _patient(self, index: int, twist: str) -> Patient:
+        """An adult from the start, but for those whom their twist makes younger."""
         draw, family = self._random.randrange, self._name()
         street, (city, postcode) = f"{draw(1, 999)} {self._name()} Lane", self._random.choice(CITIES)
+        born = date(1930, 1, 1) + timedelta(days=draw(25_000))
+        if twist == "minor":
+            born = date(START.year - 14, 1, 1) + timedelta(days=draw(3000))
+        elif twist == "old visit, under age":
+            of_age = self.calendar["of age"].date()
+            born = of_age.replace(year=of_age.year - MAJORITY)
         return Patient(
             mrn=f"GX{index:07d}",
             resource=f"pt-{index:07d}",
             family=family,
             given=self._random.choice(GIVEN),
             sex=self._random.choice("FM"),
-            born=date(1930, 1, 1) + timedelta(days=draw(25_000)),
+            born=born,
             street=street,
             city=city,
             postcode=postcode,
@@ -276,21 +299,3 @@ class Hospital:
             policy=f"PL{draw(10**9):09d}",
             note=f"{family} of {street} asks for a call after supper",
         )
-
-
-# --- what must be released ----------------------------------------------------------------------------------------
-
-
-def released(history: History) -> Iterator[tuple[str, Milestone]]:
-    """Each (route, milestone) that must reach the CRM, and no other may.
-
-    `hcp-notification` has a record per visit and kind: all that stand. `patient-support` has one record per patient:
-    the newest milestone decides alone, whatever became of it (DESIGN section 3).
-    """
-    if VISIBLE in history.persona.crosses:
-        for milestone in history.milestones:
-            if milestone.fate is Fate.STANDS:
-                yield ROUTES[VISIBLE], milestone
-    newest = max(history.milestones, key=lambda milestone: milestone.at)
-    if SUPPORT in history.persona.crosses and newest.fate is Fate.STANDS:
-        yield ROUTES[SUPPORT], newest

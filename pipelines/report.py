@@ -44,24 +44,29 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     console.print(where, markup=False, soft_wrap=True)
 
 
+SHOWN = 5  # of what is wrong or missing
+
+
 def scored(result: Score, *, as_json: bool) -> None:
-    """A score: each route's releases against the truth."""
+    """A score: each route's releases, and what it withheld, against the truth."""
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "right": result.right,
-                    "routes": {k: v._asdict() for k, v in result.routes.items()},
-                    "counts": result.counts,
-                }
-            )
-        )
+        routes = {name: route._asdict() for name, route in result.routes.items()}
+        print(json.dumps({"right": result.right, **result._asdict(), "routes": routes}))
         return
     console = Console(highlight=False, soft_wrap=True)
+    table = Table("route", "released", "wrongly", "missing", "taken back", "withheld", box=None, header_style="dim")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, route in result.routes.items():
-        console.print(
-            f"{name}: {route.right:,} released as they should, {route.wrong} wrongly, {route.missing} missing"
-        )
+        numbers = (route.right + route.wrong, route.wrong, route.missing, route.retracted)
+        withheld = "" if route.withheld is None else f"{route.withheld[0]:,} of {route.withheld[1]:,}"
+        table.add_row(name, *(f"{number:,}" for number in numbers), withheld)
+    console.print(table)
+    for what, entries in (("released wrongly", result.wrong), ("missing", result.missing)):
+        for entry in entries[:SHOWN]:
+            console.print(f"{what}: {' '.join(entry.values())}", markup=False)
+        if len(entries) > SHOWN:
+            console.print(f"{what}: {len(entries) - SHOWN:,} more")
     for name, (run, truth) in result.counts.items():
         console.print(f"{name}: the run counts {run:,}, the truth {truth:,}")
     console.print(

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import cli, feeds, options
+from pipelines.interface_engine import FRAMINGS
 from pipelines.run import Done
 from pipelines.run import run as do
-from pipelines.simulate import FRAMINGS
 
 AS_OF = "2026-06-01T00:00:00Z"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"

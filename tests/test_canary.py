@@ -21,6 +21,7 @@ from hospital_files import by_identifier, command, debug_log, lines, permit, rec
 
 from pipelines import feeds
 from pipelines.hospital import Clinician, Fate, Milestone, Patient, Visit
+from pipelines.malformed import DEFECTS, malformed
 
 AS_OF = "2026-06-01T00:00:00Z"
 AT = datetime(2026, 3, 1, 12, 34, 56, tzinfo=UTC)
@@ -118,8 +119,8 @@ def hl7() -> Iterator[bytes]:
         (b"20260301", DIGITS.encode()), (b"|MR~", b"|SS~"), (b"\r", b"\r\r\n"), (b"^", b"\\X7a71\\^"),
     ):  # fmt: skip
         yield sound.replace(old, new)
-    yield from (feeds.malformed(defect, P, milestone("admitted", "bad"), f"{WORD}bad")
-                for defect, file in feeds.MALFORMED.items() if file.endswith(".hl7"))  # fmt: skip
+    yield from (malformed(defect, P, milestone("admitted", "bad"), f"{WORD}bad")
+                for defect, (file, _) in DEFECTS.items() if file.endswith(".hl7"))  # fmt: skip
 
 
 def resources() -> Iterator[Json]:
@@ -196,8 +197,8 @@ def broken_lines() -> Iterator[bytes]:
     yield f'{{"{WORD}":"{WORD}"}}'.encode()
     yield f'"{WORD}"'.encode()
     yield f"{WORD}, {DIGITS}".encode()
-    yield from (feeds.malformed(defect, P, milestone("admitted", "bad"), f"{WORD}bad")
-                for defect, file in feeds.MALFORMED.items() if file.endswith(".ndjson"))  # fmt: skip
+    yield from (malformed(defect, P, milestone("admitted", "bad"), f"{WORD}bad")
+                for defect, (file, _) in DEFECTS.items() if file.endswith(".ndjson"))  # fmt: skip
 
 
 def write(folder: Path, *, all_of_it: bool) -> Path:

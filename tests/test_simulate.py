@@ -1,19 +1,25 @@
 """The synthetic hospital: the same twice, conserved, and a truth that the feeds bear out when read by other means."""
 
 import ast
+import gzip
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines import feeds, hospital
-from pipelines.hospital import PERSONAS, RETIRED, Fate, Hospital, luhn_digit
-from pipelines.simulate import FRAMINGS, Simulated, simulate
+from pipelines import feeds
+from pipelines.hospital import START, Fate, Hospital, luhn_digit
+from pipelines.interface_engine import ARCHIVE, FRAMINGS
+from pipelines.malformed import DEFECTS
+from pipelines.personas import PERSONAS, RETIRED, SUPPORT
+from pipelines.simulate import Simulated, simulate
+from pipelines.truth import CRM, ROUTES, expected
 from schemas.errors import ConfigurationError
 
 PURPOSE = {"patient-support": "PATSUPPORT", "hcp-notification": "HCPVISIBLE"}
@@ -22,18 +28,22 @@ PURPOSE = {"patient-support": "PATSUPPORT", "hcp-notification": "HCPVISIBLE"}
 class Written(NamedTuple):
     simulated: Simulated
     truth: dict[str, Any]
-    texts: dict[str, str]  # name of a feed → what it holds, line ends made one
+    texts: dict[str, str]  # name of a feed → what it holds, unpacked, line ends made one
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     simulated = simulate(400, 30, 7, tmp_path_factory.mktemp("simulated"))
-    files = sorted(path for path in simulated.feeds.rglob("*") if path.is_file())
-    texts = {
-        str(path.relative_to(simulated.feeds)): re.sub(r"\r\n?", "\n", path.read_bytes().decode("utf-8", "replace"))
-        for path in files
-    }
-    return Written(simulated, json.loads(simulated.truth.read_text("utf-8")), texts)
+    return Written(simulated, json.loads(simulated.truth.read_text("utf-8")), texts_of(simulated.feeds))
+
+
+def texts_of(folder: Path) -> dict[str, str]:
+    texts = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        name = str(path.relative_to(folder)).removesuffix(".gz")
+        texts[name] = re.sub(r"\r\n?", "\n", content.decode("utf-8", "replace"))
+    return texts
 
 
 def hl7_messages(texts: dict[str, str]) -> Iterator[dict[str, list[str]]]:
@@ -42,6 +52,17 @@ def hl7_messages(texts: dict[str, str]) -> Iterator[dict[str, list[str]]]:
         if name.endswith(".hl7"):
             for message in re.split(r"(?m)^\x0b?(?=MSH\|)", text)[1:]:
                 yield {line.split("|")[0]: line.split("|") for line in message.splitlines() if "|" in line}
+
+
+def trigger_of(message: dict[str, list[str]]) -> str:
+    """A01 …; "" of a message whose header is broken."""
+    return "".join(message["MSH"][8:9]).partition("^")[2][:3]
+
+
+def patient_and_visit(message: dict[str, list[str]]) -> tuple[str, str]:
+    schedule = message.get("SCH")
+    visit = schedule[1] or schedule[2] if schedule else message.get("PV1", [""])[-1]
+    return message["PID"][3].split("^")[0], visit.split("^")[0]
 
 
 def resources(texts: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -117,15 +138,20 @@ def test_received_is_what_a_plain_count_finds(written: Written) -> None:
 
 
 def test_consents_merges_and_repeats_are_what_a_plain_count_finds(written: Written) -> None:
-    """Among Consents and merges, whose repeats are byte-identical, `consent` counts each version once."""
+    """Among Consents, merges and Patients, whose repeats are byte-identical, each is counted once."""
     documents = [consent for patient in consents(written.texts).values() for consent in patient]
-    versions = {(document["id"], document["meta"]["versionId"]) for document in documents}
-    merges = sum(message["MSH"][8].startswith("ADT^A40") for message in hl7_messages(written.texts))
-    patients = sum(resource["resourceType"] == "Patient" for resource in resources(written.texts))
+    distinct = {json.dumps(document) for document in documents}
+    triggers = Counter(trigger_of(message) for message in hl7_messages(written.texts))
+    patients = [resource for resource in resources(written.texts) if resource["resourceType"] == "Patient"]
+    links = sum("link" in patient for patient in patients)
     bundles = sum(name.startswith("bundles/") for name in written.texts)
-    assert written.truth["counts"]["consent"] == len(versions) < len(documents)
-    assert written.truth["counts"]["control"] == merges + patients + bundles
-    assert merges == written.truth["personas"]["merged"] == written.truth["personas"][RETIRED]
+    personas = written.truth["personas"]
+    assert written.truth["counts"]["consent"] == len(distinct) < len(documents)
+    assert written.truth["counts"]["control"] == triggers["A40"] + triggers["A08"] + len(patients) + bundles
+    assert triggers["A40"] + links == personas["merged"] + personas["merged, signed since"] == personas[RETIRED]
+    assert written.truth["messages"]["control"]["identity"] == triggers["A40"] + links > links > 0
+    dead = triggers["A08"] + sum(patient.get("deceasedBoolean", False) for patient in patients)
+    assert personas["deceased"] == dead > triggers["A08"] > 0
 
 
 def test_each_framing_occurs(written: Written) -> None:
@@ -144,16 +170,24 @@ def test_every_persona_and_defect_occurs(written: Written) -> None:
     assert people == written.truth["patients"] == 400
     everything = "\n".join(written.texts.values())
     assert "&&&&|" in everything and "�" in everything and "Spaceship" in everything
-    for trigger in ("A01", "A03", "A04", "A11", "A13", "A40", "S12", "S15", "R01", "V04"):
+    assert written.truth["messages"]["rejected"].keys() == {reason for _, reason in DEFECTS.values()}
+    assert (written.simulated.feeds / ARCHIVE).is_file()
+    for mark in ("|PSYCH^12^A|", "|PSY|", "PV2|", "ARV|", '"security":', '"serviceType":', '"status":"cancelled"',
+                 '"status":"entered-in-error"', "|1|T|2.5.1", "-0800"):  # fmt: skip
+        assert mark in everything, mark
+    for trigger in ("A01", "A03", "A04", "A08", "A11", "A13", "A40", "S12", "S15", "R01", "V04"):
         assert re.search(rf"\|(ADT|SIU|ORU|VXU)\^{trigger}\^", everything), trigger
 
 
 def test_nothing_is_released_without_a_standing_permit(written: Written) -> None:
-    """Read from the files alone: a permit for purpose and recipient, given before, neither ended nor denied since."""
+    """Read from the files alone: a permit for purpose and recipient, in force at the visit and signed a day later at
+    most, neither ended nor denied since; and one that reaches beyond the disclosure."""
     said = consents(written.texts)
     for entry in written.truth["released"]:
-        purpose = PURPOSE[entry["route"]]
         mine = said[entry["value"]]
+        latest = (datetime.fromisoformat(entry["day"]) + timedelta(days=1)).isoformat()
+        assert all(isinstance(one["provision"], dict) for one in mine), "one of them is illegible"
+        purpose = PURPOSE[entry["route"]]
         standing = [
             one
             for one in mine
@@ -162,39 +196,63 @@ def test_nothing_is_released_without_a_standing_permit(written: Written) -> None
             and "provision" not in one["provision"]
             and purpose in purposes(one)
             and one["provision"]["actor"][0]["reference"]["identifier"]["value"] == "crm"
-            and one["dateTime"][:10] < entry["day"]
-            and one["provision"]["period"]["end"] > written.truth["as_of"]
             and not any(
                 other["dateTime"] > one["dateTime"]
-                and ((other["provision"]["type"] == "deny" and purpose in purposes(other)) or other["id"] == one["id"])
+                and (other["id"] == one["id"] or (other["provision"]["type"] == "deny" and purpose in purposes(other)))
                 for other in mine
             )
         ]
-        assert standing, "released without a permit"
+        periods = [(one["dateTime"], one["provision"]["period"]) for one in standing]
+        assert any(at[:10] <= latest and period["start"][:10] < entry["day"] for at, period in periods)
+        assert any(period["end"] > written.truth["as_of"] for _, period in periods)
 
 
 def test_what_is_withdrawn_conflicting_or_merged_is_not_released(written: Written) -> None:
+    """Read from the HL7 files alone. What happened again after it was taken back may be released."""
     released = {(entry["value"], entry["visit"], entry["kind"]) for entry in written.truth["released"]}
     takes_back = {"A11": "admitted", "A13": "discharged", "S15": "booked"}
-    contents, gone, merged = defaultdict(set), set(), set()
+    contents, gone, happened, merged = defaultdict(set), {}, defaultdict(str), set()
     for message in hl7_messages(written.texts):
-        trigger = message["MSH"][8].split("^")[1]
-        if "PID" in message:
-            mrn = message["PID"][3].split("^")[0]
-            visit = (
-                message["SCH"][1] or message["SCH"][2] if "SCH" in message else message.get("PV1", [""])[-1]
-            ).split("^")[0]
+        trigger = trigger_of(message)
+        if len(message.get("PID", "")) > 3:
+            mrn, visit = patient_and_visit(message)
             contents[mrn, message["MSH"][9], message["MSH"][6]].add(visit)
             if trigger in takes_back:
-                gone.add((mrn, visit, takes_back[trigger]))
+                gone[mrn, visit, takes_back[trigger]] = message["MSH"][6]
+            if trigger == "A03":
+                happened[mrn, visit, "discharged"] = max(happened[mrn, visit, "discharged"], message["MSH"][6])
             if trigger == "A40":
-                merged |= {mrn, message["MRG"][1].split("^")[0]}
+                merged |= {message["MRG"][1].split("^")[0]} | (
+                    {mrn} if message["MSH"][6] > f"{START:%Y%m%d}" else set()
+                )
     conflicting = {
         (key[0], visit, "admitted") for key, visits in contents.items() if len(visits) > 1 for visit in visits
     }
-    assert gone and conflicting and merged
-    assert not released & (gone | conflicting)
+    again = {record for record, at in gone.items() if happened[record] > at}
+    assert gone.keys() - again and again & released and conflicting and merged
+    assert not released & (gone.keys() - again)
+    assert not released & conflicting
     assert not {value for value, _, _ in released} & merged
+
+
+def test_children_the_dead_and_marked_visits_are_not_released(written: Written) -> None:
+    of = {entry["value"] for entry in written.truth["released"]}
+    visits = {(entry["value"], entry["visit"]) for entry in written.truth["released"]}
+    seen = Counter[str]()
+    for message in hl7_messages(written.texts):
+        if len(message.get("PID", "")) < 19:
+            continue
+        (mrn, visit), born = patient_and_visit(message), message["PID"][7]
+        if f"{int(born[:4]) + 18}{born[4:]}" > f"{START:%Y%m%d}":
+            seen["child"] += 1
+            assert mrn not in of
+        if message["PID"][-1] == "Y":
+            seen["dead"] += 1
+            assert mrn not in of
+        if {"PV2", "ARV"} & message.keys() or {"PSYCH^12^A", "PSY"} & set(message.get("PV1", [])):
+            seen["marked"] += 1
+            assert (mrn, visit) not in visits
+    assert min(seen[what] for what in ("child", "dead", "marked")) > 0
 
 
 def test_one_record_each(written: Written) -> None:
@@ -208,21 +266,43 @@ def test_one_record_each(written: Written) -> None:
 
 def test_the_newest_milestone_decides_alone() -> None:
     for history in Hospital(300, 3, 1).histories():
-        instants = [milestone.at for milestone in history.milestones]
-        assert instants == sorted(set(instants)), "no two at one instant"
-        out = {milestone for route, milestone in hospital.released(history) if route == "patient-support"}
-        assert out <= {history.milestones[-1]}
-        assert all(milestone.fate is Fate.STANDS for _, milestone in hospital.released(history))
+        dated = [milestone.at for milestone in history.milestones if milestone.fate is not Fate.TIMELESS]
+        assert len(dated) == len(set(dated)), "no two at one instant"
+        out = [one.milestone for one in expected(history) if one.reason is None and one.route == ROUTES[SUPPORT]]
+        assert all(milestone.at == max(dated) and milestone.fate is Fate.STANDS for milestone in out)
+        assert len(out) <= 1
+
+
+def test_each_milestone_is_released_or_withheld_for_a_reason(written: Written) -> None:
+    """On each route of the CRM: once for every milestone, and the pairs count the same and the cancellations."""
+    for route in CRM:
+        said = [entry for kind in ("released", "withheld") for entry in written.truth[kind] if entry["route"] == route]
+        pairs = Counter(entry.get("reason", "released") for entry in said)
+        cancellations = written.truth["pairs"][route]["cancellation"]
+        assert Counter(written.truth["pairs"][route]) == pairs + Counter(cancellation=cancellations)
+        assert sum(pairs.values()) + cancellations == written.truth["counts"]["events_routed"]
+    reasons = {entry["reason"] for entry in written.truth["withheld"]}
+    assert reasons == {
+        "no_consent", "out_of_scope", "not_covered", "expired", "revoked", "denied", "superseded", "cancelled",
+        "sensitive", "deceased", "conflicting_copy", "consent_unclear", "identity_changed", "minor", "no_time",
+    }  # fmt: skip
 
 
 def test_no_case_is_a_close_one() -> None:
-    """Two days between a visit and whatever is signed; a day between that and the disclosure."""
+    """Two days between a visit and whatever is signed or comes to be known; a day between that and the disclosure."""
     for days in (1, 30):
         invented = Hospital(200, days, 1)
         for history in invented.histories():
-            for signed in (instant for consent in history.consents for instant in (consent.given, consent.until)):
-                assert all(abs((milestone.at - signed).days) >= 2 for milestone in history.milestones)
-                assert abs((invented.calendar["as of"] - signed).days) >= 1
+            borders = [instant for consent in history.consents for instant in (consent.given, consent.until)]
+            if history.persona.twist == "one visit":
+                assert borders[0] - history.milestones[-1].at == timedelta(hours=6)
+                borders = borders[1:]
+            born = history.patient.born
+            borders.append(datetime(born.year + 18, born.month, min(born.day, 28), tzinfo=UTC))
+            for border in borders:
+                assert all(abs((milestone.at - border).days) >= 2 for milestone in history.milestones)
+            for border in (*borders, history.news):
+                assert abs((invented.calendar["as of"] - border).days) >= 1
 
 
 def test_identifiers_are_distinctive_and_in_the_feeds(written: Written) -> None:
@@ -264,7 +344,7 @@ def test_clinicians_have_valid_npis(written: Written) -> None:
 
 
 def test_the_oracle_shares_nothing_with_the_boundary() -> None:
-    for module in ("simulate", "hospital", "feeds"):
+    for module in ("simulate", "hospital", "personas", "truth", "interface_engine", "feeds", "malformed"):
         source = Path(feeds.__file__).with_name(f"{module}.py").read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
