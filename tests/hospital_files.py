@@ -162,8 +162,9 @@ def shuffled(source: Path, target: Path, seed: int) -> Path:
     for name, content in (("z.dat", messages), ("a.dat", objects)):
         random.shuffle(content)
         middle = len(content) // 3
-        (target / name).write_bytes(b"".join(content[:middle]))
-        (target / f"more-{name}").write_bytes(b"".join(content[middle:]))
+        for file, part in ((name, content[:middle]), (f"more-{name}", content[middle:])):
+            if part:  # an empty file would be one more rejected message
+                (target / file).write_bytes(b"".join(part))
     random.shuffle(documents)
     for place, document in enumerate(documents):
         (target / f"document-{place}").write_bytes(document)
