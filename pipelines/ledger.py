@@ -139,7 +139,7 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
     if path is None or not path.exists():
         yield NEW
         return
-    with alone("--ledger", path):
+    with alone("--ledger", _lock(path)):
         try:
             ledger = LedgerRef(str(path), str(state)).open()
         except StoreError as error:
@@ -152,14 +152,20 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
 
 def beside(path: Path | None) -> list[str]:
     """The names of a ledger's files."""
-    return [f"{path.name}{end}" for end in ("", "-wal", "-shm", "-journal")] if path else []
+    return [f"{path.name}{end}" for end in ("", "-wal", "-shm", "-journal", ".lock")] if path else []
+
+
+def _lock(path: Path) -> Path:
+    """Not the file itself: SQLite loses its own locks on a file that its process opens and closes beside it."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def create(path: Path) -> None:
     """Make an empty file for the ledger, where there is none. Raises ConfigurationError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sql.make_file(path)
+        for file in (path, _lock(path)):
+            sql.make_file(file)
     except OSError:
         raise ConfigurationError("--ledger", f"{path} cannot be written", "name a file this user may write") from None
 

@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +51,7 @@ def run(request: Request) -> Done:
     _same_keys(request, run_id)
     with consulted(request.ledger, request.state) as standing:
         looks_back = request.horizon < standing.horizon and run_id not in standing.runs
-        _continues(request, standing, looks_back)
+        _continues(request, run_id, standing, looks_back)
         committed = {} if looks_back else {name: one.manifest for name, one in standing.runs.items()}
         with held(request.output, run_id, committed, beside(request.ledger)) as outputs:
             keyset, made = keys.load_or_create(request.state)
@@ -57,25 +59,27 @@ def run(request: Request) -> Done:
             repeated = signed is not None
             facts = signed.facts if signed is not None else _do(request, outputs, keyset, standing, looks_back)
             if request.ledger and not looks_back:
-                _opened(request).published([run_id, *(n for n, one in standing.runs.items() if not one.published)])
+                with _opened(request) as ledger:
+                    ledger.published([run_id, *(n for n, one in standing.runs.items() if not one.published)])
             summary = {**facts, "seconds": round(time.monotonic() - started, 3)}
             outputs.summarise(summary)
             return Done(summary, repeated, made)
 
 
 def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, looks_back: bool) -> dict[str, Any]:
-    ledger = _opened(request) if request.ledger else None
-    # Under another policy everything that is shown is looked at again.
-    due = request.horizon if standing.policy in ("", request.policy.digest) else FOREVER
-    pieces = [*([TICK] if ledger else []), *spans(request.inputs)]
-    size = sum(one.size for one in request.inputs) + (ledger.due(due) * DUE_BYTES if ledger else 0)
+    pieces, size, moment = spans(request.inputs), sum(one.size for one in request.inputs), Moment(request.horizon)
+    if request.ledger:
+        # Under another policy everything that is shown is looked at again.
+        due = request.horizon if standing.policy in ("", request.policy.digest) else FOREVER
+        pieces, moment = [TICK, *pieces], Moment(request.horizon, standing.horizon, due)
+        with _opened(request) as ledger:
+            size += ledger.due(due) * DUE_BYTES
     shards = max(1, -(-size // SHARD_BYTES))
-    moment = Moment(request.horizon, standing.horizon if ledger else None, due)
     with watched(outputs.staging / "counts", len(pieces) + 5 * shards):
         _pipeline(request, outputs, pieces, shards, moment)
     _unchanged(request)
-    sums = counted(outputs.staging / "counts", request.policy, standing.held, shards if ledger else None)
-    what_if = looks_back if ledger else request.explicit and sums.newest > request.horizon
+    sums = counted(outputs.staging / "counts", request.policy, standing.held, shards if request.ledger else None)
+    what_if = looks_back if request.ledger else request.explicit and sums.newest > request.horizon
     facts = {
         **sums.facts,
         "policy": request.policy.name,
@@ -90,20 +94,20 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, 
     if what_if:
         _mark(outputs.staging / "crm")
     inputs = sorted(one.file for one in request.inputs)
-    if ledger is None or looks_back:
+    if request.ledger is None or looks_back:
         outputs.commit(keyset, inputs, facts)
-    else:
+        return facts
+    with _opened(request) as ledger:
         rows = (unpack_rows(path.read_bytes()) for path in sorted((outputs.staging / "ledger").glob("*.rows")))
         run = Run(outputs.run, request.horizon, request.policy.digest, facts["held"], _records(request.policy))
         outputs.commit(keyset, inputs, facts, partial(ledger.commit, run, rows, len(standing.runs)))
-    return facts
+        return facts
 
 
 def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: int, moment: Moment) -> None:
     """The graph: blocks from the sources through the boundary to the staging folder."""
     staging, state = str(outputs.staging), str(request.state.absolute())
-    ledger = LedgerRef(str(request.ledger.absolute()), state) if request.ledger else None
-    stores = (keys.KeysetRef(state), VaultRef(state), StagedLog(staging), ledger)
+    stores = (keys.KeysetRef(state), VaultRef(state), StagedLog(staging), _ledger(request))
     boundary = Boundary(request.policy, moment, outputs.run, shards, *stores)
     with beam.Pipeline(options=request.beam) as pipeline:
         out = pipeline | "Read" >> ReadBlocks(pieces) | "Boundary" >> boundary
@@ -116,25 +120,41 @@ def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: in
             _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
 
 
-def _continues(request: Request, standing: Standing, looks_back: bool) -> None:
+def _continues(request: Request, run: str, standing: Standing, looks_back: bool) -> None:
     """A ledger is taken up where it stands, and by nothing that would lose what it may have to take back."""
-    if not standing.runs or request.ledger is None:
+    if request.ledger is None:
+        return
+    if signed_by(request.output, run) and run not in standing.runs and not looks_back:
+        raise ConfigurationError("--output", "the folder holds this run, decided without the ledger", "name a new one")
+    if run in standing.runs and not holds(request.output, run):
+        raise ConfigurationError("--output", "the ledger's run was published into another folder", "name that one")
+    if not standing.runs:
         return
     if looks_back and not request.explicit:
         raise ConfigurationError("--as-of", f"the ledger stands at {text_of(standing.horizon)}", "name a later instant")
     elsewhere = [n for n, one in standing.runs.items() if not one.published and not holds(request.output, n)]
     if elsewhere:
         raise ConfigurationError("--ledger", "its last run is not published yet", "repeat it with its own --output")
-    if lost := _opened(request).lost(_records(request.policy)):
+    with _opened(request) as ledger:
+        lost = ledger.lost(_records(request.policy))
+    if lost:
         problem = f"route {lost[0]} of the ledger is missing or writes other records"
         raise ConfigurationError("--policy", problem, "keep the route as it was, with enabled: false")
 
 
-def _opened(request: Request) -> SqlLedger:
+@contextmanager
+def _opened(request: Request) -> Iterator[SqlLedger]:
     """The ledger, made where there is none."""
-    assert request.ledger is not None  # noqa: S101
-    create(request.ledger)
-    return LedgerRef(str(request.ledger.absolute()), str(request.state.absolute())).open()
+    reference = _ledger(request)
+    assert reference is not None  # noqa: S101
+    create(Path(reference.path))
+    with closing(reference.open()) as ledger:
+        yield ledger
+
+
+def _ledger(request: Request) -> LedgerRef | None:
+    path = request.ledger
+    return LedgerRef(str(path.absolute()), str(request.state.absolute())) if path else None
 
 
 def _records(policy: Policy) -> dict[str, str]:

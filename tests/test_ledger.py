@@ -217,12 +217,16 @@ def test_no_patient_stands_in_the_ledger(place: Place) -> None:
 
 def refusal(place: Place, *arguments: Any, **named: Any) -> str:
     """The one line of a refusal, with nothing written."""
-    before = tree(place.folder)
+
+    def left() -> tuple[dict[str, Any], Any]:
+        files = {name: content for name, content in tree(place.folder).items() if "feeds" not in name}
+        kept = {name: content for name, content in files.items() if "ledger.sqlite" not in name}
+        return kept, _rows(place.ledger) if len(files.get("ledger.sqlite", (b"", 0))[0]) > 100 else None
+
+    before = left()
     with pytest.raises(ConfigurationError) as refused:
         place.run(*arguments, **named)
-    assert {k: v for k, v in tree(place.folder).items() if "feeds" not in k and "-shm" not in k} == {
-        k: v for k, v in before.items() if "feeds" not in k and "-shm" not in k
-    }
+    assert left() == before
     return str(refused.value)
 
 
@@ -265,6 +269,13 @@ def test_another_policy_looks_at_everything_that_is_shown(begun: Place, tmp_path
     path.write_text(path.read_text().replace("enabled: true", "enabled: false"))
     done = begun.run("2026-03-07", policy=tmp_path / "policy").summary
     assert (done["retracted"], done["reasons"]) == (1, {"route_off": 1})
+
+
+def test_a_run_belongs_to_its_ledger_and_its_folder(begun: Place, tmp_path: Path) -> None:
+    same = ("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    assert "into another folder" in refusal(begun, *same, output=tmp_path / "another")
+    assert "decided without the ledger" in refusal(begun, *same, ledger=tmp_path / "another.sqlite")
+    assert begun.run(*same, ledger=None).repeated  # its manifest says all that there is to verify
 
 
 def test_a_ledger_does_not_go_back_by_itself(begun: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +413,7 @@ def test_a_killed_run_loses_nothing_and_doubles_nothing(clean: Place, tmp_path: 
     }
     theirs, ours = _opened(clean), _opened(place)
     assert theirs == ours and len(ours) == 1
-    assert {row[4] for row in _rows(place.ledger)["runs"]} == {1}  # published
+    assert {row[5] for row in _rows(place.ledger)["runs"]} == {1}  # published
 
 
 def test_a_crashed_run_is_finished_by_the_next_one_too(clean: Place, tmp_path: Path) -> None:
