@@ -77,10 +77,13 @@ class _Decode(beam.DoFn):
         shards: dict[int, list[AnyFact]] = {}
         received, newest = 0, BEGINNING
         types: Counter[str] = Counter()
+        statuses: list[tuple[str, int | None, list[int]]] = []
         read, form, name, count = self._reader.read, block.form, self._messages.name, self._shards
         for message in block.messages:
             for counted in read(form, message):
                 received += 1
+                if said := counted.status:
+                    statuses.append((name(said.subscription.encode()).hex(), said.since, said.numbers))
                 for fact in counted.facts if counted.reason is None else (self._rejected(counted, block, message),):
                     if isinstance(fact, Made):
                         if not fact.key:  # made already, so it is known by the bytes that it had
@@ -100,6 +103,8 @@ class _Decode(beam.DoFn):
             yield shard.to_bytes(4, "big"), encode(facts)
         position = block.messages[0].position if block.messages else 0
         counts = {"received": received, "types": types, "newest": newest}
+        if statuses:
+            counts["statuses"] = statuses
         yield TaggedOutput("counts", (f"decode-{block.part}-{form}-{position}", json.dumps(counts).encode()))
 
     def _rejected(self, counted: Counted, block: Block, message: Message) -> Made:
