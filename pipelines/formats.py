@@ -1,11 +1,14 @@
 """What a file's bytes say about themselves: which format it is, and where its messages begin. Pure, on bytes.
 
+A tar archive begins with a header whose checksum is right, a zip archive with the header of a member or of its end.
+
 Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
 MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
 1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message.
 """
 
 import re
+import tarfile
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,6 +28,8 @@ REACH: Final = 8
 _FIRST: Final = re.compile(
     rb"(?:\A|[\r\n\x0b\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
 )
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_TAR: Final = 512  # bytes of a header
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BATCH: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 
@@ -34,6 +39,10 @@ def recognise(head: bytes, whole: bool) -> Format | None:
 
     The first line that begins as HL7 or as JSON decides, whatever stands before it.
     """
+    if head.startswith(_ZIP):
+        return Format.ZIP
+    if is_tar(head):
+        return Format.TAR
     if not head.removeprefix(BOM).strip():
         return Format.EMPTY if whole else None
     first = _FIRST.search(head)
@@ -47,6 +56,15 @@ def recognise(head: bytes, whole: bool) -> Format | None:
     if not whole and (line.startswith(b"{") or b"\n" not in head.strip()):
         return None  # the line that is cut off may be the object that makes these lines of JSON
     return Format.JSON if not head[: first.start("json")].removeprefix(BOM).strip() else Format.UNKNOWN
+
+
+def is_tar(head: bytes) -> bool:
+    """Do these bytes begin with the header of a tar member?"""
+    try:
+        tarfile.TarInfo.frombuf(head[:_TAR], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _has_object_lines(text: bytes, whole: bool) -> bool:

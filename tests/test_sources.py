@@ -16,7 +16,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines import sources
+from pipelines import streams
 from pipelines.formats import BOM, recognise
 from pipelines.sources import Input, ReadBlocks, Span, find, read, spans
 from schemas.errors import ConfigurationError, StoreError
@@ -294,7 +294,8 @@ def test_what_only_begins_like_gzip_is_unknown(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "LIMIT", 1_000_000)
+    monkeypatch.setattr(streams, "LIMIT", 1_000_000)
+    monkeypatch.setattr(streams, "RATIO", 100)
     data = (LINE + b"\n") * 10 + b" " * 40_000_000
     path = _file(tmp_path, gzip.compress(data))
     assert len(data) > 1000 * path.stat().st_size

@@ -33,6 +33,8 @@ from transforms.rules.identity import Reading
 _LOG = logging.getLogger("limen.decode")
 _UNREADABLE = {
     Format.UNKNOWN: Reason.UNKNOWN_FORMAT,
+    Format.TAR: Reason.UNKNOWN_FORMAT,
+    Format.ZIP: Reason.UNKNOWN_FORMAT,
     Format.EMPTY: Reason.EMPTY_FILE,
     Format.TOO_LARGE: Reason.TOO_LARGE,
 }
