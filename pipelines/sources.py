@@ -193,17 +193,27 @@ def read(span: Span, limit: int = LIMIT, chunk: int = CHUNK) -> Iterator[Block]:
 
 
 def _archived(span: Span, files: Iterator[Stream], budget: Budget, limit: int, chunk: int) -> Iterator[Block]:
-    """Each member as the file that it is; an archive in an archive is of no known format. Without members: empty."""
-    start = 0
+    """Each member as the file that it is; an archive in an archive is of no known format. Without members: empty.
+
+    Members may be small, so the messages of several come in one block.
+    """
+    start = held = 0
+    blocks: dict[Format, list[Message]] = {}
     for file in files:
         form, _, stream = _recognised(file, budget)
         member = span._replace(form=Format.UNKNOWN if form in ARCHIVES else form, start=start, gzipped=True)
-        yield from _blocks(member, stream, limit, chunk)
+        for block in _blocks(member, stream, limit, chunk):
+            blocks.setdefault(block.form, []).extend(block.messages)
+            held += sum(len(message.body) for message in block.messages)
+            if held >= BLOCK:
+                yield from (Block(form, span.file, messages) for form, messages in blocks.items())
+                blocks, held = {}, 0
         with suppress(Corrupt):
             stream.drain()
         start += stream.given + 1
     if not start:
-        yield Block(Format.EMPTY, span.file, [Message(b"", 0)])
+        blocks = {Format.EMPTY: [Message(b"", 0)]}
+    yield from (Block(form, span.file, messages) for form, messages in blocks.items())
 
 
 def _blocks(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Block]:

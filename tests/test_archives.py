@@ -65,7 +65,9 @@ def found(tmp_path: Path) -> Callable[..., list[Found]]:
         assert len({(b.form, b.messages[0].position) for b in blocks if b.messages}) == sum(
             bool(b.messages) for b in blocks
         )
-        return [(block.form, message.body) for block in blocks for message in block.messages]
+        return [
+            (form, body) for _, form, body in sorted((m.position, b.form, m.body) for b in blocks for m in b.messages)
+        ]
 
     return of
 
