@@ -9,7 +9,7 @@ PYTHON ?= $(shell for one in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types imports format golden lane-prism lane-postgres clean
+.PHONY: help demo test fuzz check lint types imports format golden lane-prism lane-postgres clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,10 @@ demo: $(INSTALLED) ## Invent a hospital, decide over it, compare with the truth;
 
 test: $(INSTALLED) ## Run the tests; LIMEN_CORPUS names a folder of public example messages
 	@$(BIN)/python -m pytest $(ARGS)
+
+FUZZ ?= 100000
+fuzz: $(INSTALLED) ## Read 100,000 mutated messages of every kind; FUZZ=<n> for more, LIMEN_CORPUS as for test
+	@LIMEN_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py $(ARGS)
 
 check: lint types imports test ## Everything that must be right before a change lands
 

@@ -33,6 +33,7 @@ from schemas.policy import Policy
 from transforms.decode import reader
 from transforms.rules.envelope import Counted
 from transforms.rules.identity import SEPARATOR
+from transforms.rules.notification import Gaps
 from transforms.rules.vocabulary import OTHER
 
 NONE = "none"  # where a message does not say
@@ -71,6 +72,15 @@ class Permits:
 
 
 @dataclass
+class Notifications:
+    """The statuses of subscriptions; those that tell of an event without its resource; events that none told of."""
+
+    statuses: int = 0
+    fetch_needed: int = 0
+    missed: int = 0
+
+
+@dataclass
 class Feed:
     """What a feed holds. `types` counts by (type, what became of it); `carried` by how messages lay in their files."""
 
@@ -81,6 +91,7 @@ class Feed:
     found_by: Counter[str] = field(default_factory=Counter)
     milestones: dict[Kind, Coverage] = field(default_factory=dict)
     consents: dict[Says, Permits] = field(default_factory=dict)
+    notifications: Notifications = field(default_factory=Notifications)
     versions: Counter[str] = field(default_factory=Counter)
     charsets: Counter[str] = field(default_factory=Counter)
     senders: int = 0
@@ -122,6 +133,7 @@ class Feed:
             },
             "milestones": {kind: vars(one) for kind, one in sorted(self.milestones.items())},
             "consents": {says: vars(one) for says, one in sorted(self.consents.items())},
+            "notifications": vars(self.notifications),
             "carried": _sorted(self.carried),
             "versions": _sorted(self.versions),
             "charsets": _sorted(self.charsets),
@@ -153,6 +165,7 @@ class Tally:
         self._types, self._charset = policy.identity_types, policy.source.charset
         self._shapes = Shapes(recorded)
         self._senders: set[int] = set()
+        self._gaps = Gaps()
 
     def add(self, form: Format, counted: Counted) -> None:
         """One message as the job's reader counts it: its facts, or the reason why it is rejected."""
@@ -160,6 +173,11 @@ class Tally:
         parts = apart(counted.body, self._charset, in_hl7=form is Format.HL7) if counted.body else None
         fact = counted.facts[0] if counted.facts else None
         patient = fact.patient if fact is not None else ""
+        if said := counted.status:
+            feed.notifications.statuses += 1
+            self._gaps.add(said.subscription, said.since, said.numbers)
+        if isinstance(fact, Made) and fact.reason is Reason.FETCH_NEEDED:
+            feed.notifications.fetch_needed += 1
         if fact is None or counted.reason is not None:
             what = Verdict.REJECTED.value
             feed.rejected[counted.reason or Reason.DEFECT] += 1
@@ -208,6 +226,7 @@ class Tally:
     def done(self) -> Feed:
         """The feed, with its profile."""
         self.feed.senders = len(self._senders)
+        self.feed.notifications.missed = self._gaps.missed
         self.feed.profile = self._shapes.profile()
         return self.feed
 

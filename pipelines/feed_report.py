@@ -35,6 +35,12 @@ def shown(feed: Feed, console: Console) -> None:
             f"permits that name a purpose: {_percent(share(permits.purpose, permits.consents))}, "
             f"a recipient: {_percent(share(permits.recipient, permits.consents))}"
         )
+    if feed.notifications.statuses:
+        told = feed.notifications
+        console.print(
+            f"subscription notifications: {told.statuses:,}, of them without the resource {told.fetch_needed:,}; "
+            f"missed {told.missed:,}"
+        )
     for name, counts in (("carried as", feed.carried), ("HL7 versions", feed.versions), ("charsets", feed.charsets)):
         if counts:
             console.print(f"{name}: {_counts(counts)}")

@@ -58,7 +58,7 @@ ELEMENTS = frozenset(
     title protocol primaryPurposeType phase focus condition relatedArtifact keyword enrollment sponsor
     principalInvestigator site reasonStopped arm objective""".split()
 )
-FILLED = ("MSH", "EVN", "PID", "PV1", "SCH")  # the segments whose fields are watched
+FILLED = ("MSH", "EVN", "PID", "MRG", "PV1", "PV2", "DG1", "SCH", "CON", "ARV")  # the segments whose fields are watched
 
 _KNOWN = {"segments": SEGMENTS, "elements": ELEMENTS}
 _NAMES = {name: [f"{name}-{n}" for n in range(FIELDS + 1)] for name in FILLED}

@@ -1,11 +1,15 @@
 """What a file's bytes say about themselves: which format it is, and where its messages begin. Pure, on bytes.
 
+A tar archive begins with a header whose checksum is right, a zip archive with the header of a member or of its end.
+
 Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
 MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
-1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message.
+1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message; what else stands behind the end of a block is one
+that cannot be read.
 """
 
 import re
+import tarfile
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,15 +21,19 @@ BOM: Final = b"\xef\xbb\xbf"
 
 _LINE: Final = re.compile(rb"\n")
 # Found by its letters and then judged by what stands before: eight times as fast as looking at each segment's end.
-_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x1c]MSH)|(?<=[\r\n\x0b\x1c]\xef\xbb\xbfMSH))(?=[^0-9A-Za-z])")
+_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x0c\x1c]MSH)|(?<=[\r\n\x0b\x0c\x1c]\xef\xbb\xbfMSH))(?=[^0-9A-Za-z])")
 
 REACH: Final = 8
 """How many bytes it takes to see where a message starts: the end of a line, a byte order mark, MSH, a separator."""
 
 _FIRST: Final = re.compile(
-    rb"(?:\A|[\r\n\x0b\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+    rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
 )
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_TAR: Final = 512  # bytes of a header
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_END_OF_BLOCK: Final = b"\x1c"
+_FRAMING: Final = b"\x1c\x0b\x0c\r\n\t "
 _BATCH: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 
 
@@ -34,6 +42,10 @@ def recognise(head: bytes, whole: bool) -> Format | None:
 
     The first line that begins as HL7 or as JSON decides, whatever stands before it.
     """
+    if head.startswith(_ZIP):
+        return Format.ZIP
+    if is_tar(head):
+        return Format.TAR
     if not head.removeprefix(BOM).strip():
         return Format.EMPTY if whole else None
     first = _FIRST.search(head)
@@ -47,6 +59,15 @@ def recognise(head: bytes, whole: bool) -> Format | None:
     if not whole and (line.startswith(b"{") or b"\n" not in head.strip()):
         return None  # the line that is cut off may be the object that makes these lines of JSON
     return Format.JSON if not head[: first.start("json")].removeprefix(BOM).strip() else Format.UNKNOWN
+
+
+def is_tar(head: bytes) -> bool:
+    """Do these bytes begin with the header of a tar member?"""
+    try:
+        tarfile.TarInfo.frombuf(head[:_TAR], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _has_object_lines(text: bytes, whole: bool) -> bool:
@@ -90,11 +111,24 @@ def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: in
     """
     bare = _without_batch if form is Format.HL7 else bytes.strip
     new = tuple.__new__  # a third of the time of Message(…), and there is one for each line
-    return [
+    messages = [
         new(Message, (body, base + start, None))
         for start, following in pieces
         if (body := bare(window[start : following - 1].removeprefix(BOM)))
     ]
+    if form is Format.HL7 and _END_OF_BLOCK in window:
+        return [part for message in messages for part in _at_end_of_block(message)]
+    return messages
+
+
+def _at_end_of_block(message: Message) -> list[Message]:
+    """The message up to 0x1C, and what stands behind it, if anything does: it is part of no message."""
+    body, end, rest = message.body.partition(_END_OF_BLOCK)
+    if not end:
+        return [message]
+    behind = rest.strip(_FRAMING)
+    position = message.position + len(body) + 1 + rest.index(behind)
+    return [Message(body.rstrip(_FRAMING), message.position), *([Message(behind, position)] if behind else [])]
 
 
 def _without_batch(message: bytes) -> bytes:
@@ -103,10 +137,10 @@ def _without_batch(message: bytes) -> bytes:
     >>> _without_batch(b"MSH|1\\rPID|2\\rBTS|1\\rFTS|1\\r")
     b'MSH|1\\rPID|2'
     """
-    message = message.rstrip(b"\x1c\x0b\x0c\r\n\t ")
+    message = message.rstrip(_FRAMING)
     for _ in _BATCH:
         line = max(message.rfind(b"\r"), message.rfind(b"\n")) + 1
         if message[line : line + 3] not in _BATCH or message[line + 3 : line + 4] not in (b"", message[3:4]):
             break
-        message = message[:line].rstrip(b"\x1c\x0b\x0c\r\n\t ")
+        message = message[:line].rstrip(_FRAMING)
     return message

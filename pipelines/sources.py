@@ -3,39 +3,34 @@
     paths ── find ──▶ inputs ── spans ──▶ pieces of files ── ReadBlocks (read) ──▶ blocks of messages
 
 A message belongs to the piece in which it starts, so that any grid gives the same messages. A piece is read with
-bounded memory: its block and one message. A gzip file is one piece, because it can only be read from its beginning.
+bounded memory: its block and one message. A gzip file is one piece, because it can only be read from its beginning,
+and so is an archive: its members are read one after the other, each as the file that it is.
 """
 
 import glob
-import gzip
 import hashlib
 import os
 import stat
 import sys
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from typing import BinaryIO, NamedTuple, NoReturn, Protocol
+from typing import NamedTuple, NoReturn
 
 import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
 import transforms.batch  # noqa: F401  registers the coder of Block
 from pipelines.formats import BOM, REACH, cut, recognise, starts
+from pipelines.streams import CHUNK, LIMIT, Budget, Corrupt, Stream, members, unpacked
 from schemas.errors import ConfigurationError, StoreError
 from schemas.message import Block, Format, Message
 
-LIMIT = 64_000_000
-"""Bytes of the largest message, and of the most that is kept of a file of no known format."""
-
-RATIO = 1000
-"""A gzip file that grows more than this many times, and beyond `LIMIT`, is taken for a decompression bomb."""
-
 _LINES = (Format.NDJSON, Format.HL7)  # the formats that can be read from the middle
 
+ARCHIVES = (Format.TAR, Format.ZIP)
 BLOCK = 2_000_000
-CHUNK = 1 << 16
 
 
 class Input(NamedTuple):
@@ -61,7 +56,8 @@ class Input(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The messages that start in bytes [start, end) of one file (in all of it, if gzipped). `part` counts spans."""
+    """The messages that start in bytes [start, end) of one file (in all of it, if gzipped or an archive). `part` counts
+    spans."""
 
     path: str
     file: str
@@ -125,7 +121,8 @@ def _input(file: str, path: str) -> Input:
         with open(file, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size, changed = stream.tell(), os.fstat(stream.fileno()).st_mtime_ns
-            form, gzipped = _recognised(stream)
+            stream.seek(0)
+            form, gzipped, _ = _recognised(Stream(stream.read), Budget(size))
     except OSError:
         raise _unreadable(path) from None
     return Input(file, digest, size, form, gzipped, changed)
@@ -136,24 +133,22 @@ def _unreadable(path: str) -> ConfigurationError:
     return ConfigurationError("--input", problem, "grant this user the right to read it, or leave it out")
 
 
-def _recognised(file: BinaryIO) -> tuple[Format, bool]:
-    """The format of an open file, of what is in it if it is gzipped, and whether it is."""
-    file.seek(0)
-    gzipped = file.read(2) == b"\x1f\x8b"
-    file.seek(0)
-    stream: _Readable = _Gunzip(file) if gzipped else file
-    head = b""
+def _recognised(file: Stream, budget: Budget) -> tuple[Format, bool, Stream]:
+    """The format of a file, of what is in it if it is gzipped, whether it is, and its (unpacked) bytes."""
+    stream, gzipped = unpacked(file, budget)
+    head, form = b"", None
     try:
-        while len(head) <= LIMIT:
+        while not form and len(head) <= LIMIT:
             more = stream.read(max(CHUNK, len(head)))
             head += more
-            if form := recognise(head, whole=not more):
-                return form, gzipped
-    except _Corrupt:
-        pass
-    if head.lstrip().startswith((b"{", b"[")) and len(head) > LIMIT:
-        return Format.JSON, gzipped  # no end of the line in sight: `read` finds it too large
-    return Format.UNKNOWN, gzipped and head != b""
+            form = recognise(head, whole=not more)
+    except Corrupt:
+        gzipped = gzipped and head != b""  # what only begins like gzip is taken as it is
+    if not form and len(head) > LIMIT and head.lstrip().startswith((b"{", b"[")):
+        form = Format.JSON  # no end of the line in sight: `read` finds it too large
+    if not form or (form is Format.ZIP and gzipped):  # a zip archive is read from its end, so it cannot be in gzip
+        form = Format.UNKNOWN
+    return form, gzipped, Stream(stream.read, head=head)
 
 
 TICK = Span("", "", Format.EMPTY, 0, 0, gzipped=False, part=-1)
@@ -161,7 +156,7 @@ TICK = Span("", "", Format.EMPTY, 0, 0, gzipped=False, part=-1)
 
 
 def spans(inputs: Sequence[Input], block_bytes: int = BLOCK) -> list[Span]:
-    """Lay the grid over the files. A file that is not made of lines, or gzipped, is one piece."""
+    """Lay the grid over the files. A file that is not made of lines, gzipped or an archive is one piece."""
     pieces = (
         (each, start, min(start + step, each.size))
         for each in inputs
@@ -180,49 +175,86 @@ def spans(inputs: Sequence[Input], block_bytes: int = BLOCK) -> list[Span]:
 def read(span: Span, limit: int = LIMIT, chunk: int = CHUNK) -> Iterator[Block]:
     """Read the messages that start in a span, in blocks of about `BLOCK` bytes.
 
-    A message of more than `limit` bytes comes without its bytes, in a block of format TOO_LARGE. A gzip file that
-    breaks off, or grows beyond all measure, ends with a block of format UNKNOWN: one message, of the bytes after the
-    last one that is known to be complete. Raises StoreError if the file cannot be read (any more).
+    A message of more than `limit` bytes comes without its bytes, in a block of format TOO_LARGE. A gzip file or member
+    that breaks off, or grows beyond all measure, ends with a block of format UNKNOWN: one message, of the bytes after
+    the last one that is known to be complete. Raises StoreError if the file cannot be read (any more).
     """
     if span == TICK:
         yield Block(span.form, span.file, [])
         return
     try:
         with open(span.path, "rb") as file:
-            stream: _Readable = _Gunzip(file) if span.gzipped else file
-            if span.form in _LINES:
-                file.seek(max(span.start - 1, 0))
-                yield from _messages(span, stream, limit, chunk)
+            budget = Budget(os.fstat(file.fileno()).st_size)
+            if span.form in _LINES and span.start:
+                file.seek(span.start - 1)
+                yield from _messages(span, Stream(file.read), limit, chunk)
+                return
+            stream = Stream(file.read)
+            if span.gzipped:
+                stream, _ = unpacked(stream, budget)
+            if span.form in ARCHIVES:
+                yield from _archived(span, members(stream, file, span.form, budget), budget, limit, chunk)
             else:
-                yield _whole(span, stream, limit)
+                yield from _blocks(span, stream, limit, chunk)
     except OSError:
         raise StoreError("input_unreadable") from None
 
 
-def _whole(span: Span, stream: "_Readable", limit: int) -> Block:
+def _archived(span: Span, files: Iterator[Stream], budget: Budget, limit: int, chunk: int) -> Iterator[Block]:
+    """Each member as the file that it is; an archive in an archive is of no known format. Without members: empty.
+
+    Members may be small, so the messages of several come in one block.
+    """
+    start = held = 0
+    blocks: dict[Format, list[Message]] = {}
+    for file in files:
+        form, _, stream = _recognised(file, budget)
+        member = span._replace(form=Format.UNKNOWN if form in ARCHIVES else form, start=start, gzipped=True)
+        for block in _blocks(member, stream, limit, chunk):
+            blocks.setdefault(block.form, []).extend(block.messages)
+            held += sum(len(message.body) for message in block.messages)
+            if held >= BLOCK:
+                yield from (Block(form, span.file, messages) for form, messages in blocks.items())
+                blocks, held = {}, 0
+        with suppress(Corrupt):
+            stream.drain()
+        start += stream.given + 1
+    if not start:
+        blocks = {Format.EMPTY: [Message(b"", 0)]}
+    yield from (Block(form, span.file, messages) for form, messages in blocks.items())
+
+
+def _blocks(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Block]:
+    """The blocks of a file, or of a member, that is read from its beginning."""
+    if span.form in _LINES:
+        return _messages(span, Stream(stream.read, head=b"\n"), limit, chunk)
+    return iter([_whole(span, stream, limit)])
+
+
+def _whole(span: Span, stream: Stream, limit: int) -> Block:
     """A file that is one message: a JSON document, or what is no known format."""
     form, body = span.form, b""
     try:
         body = stream.read(limit + 1)
         stream.read(1)  # only now a gzip file is known to be sound
-    except _Corrupt:
+    except Corrupt:
         form = Format.UNKNOWN
     if form is Format.JSON and len(body) > limit:
         form, body = Format.TOO_LARGE, b""
-    return Block(form, span.file, [Message(body[:limit].removeprefix(BOM), 0)])
+    return Block(form, span.file, [Message(body[:limit].removeprefix(BOM), span.start)])
 
 
-def _messages(span: Span, stream: "_Readable", limit: int, chunk: int) -> Iterator[Block]:
-    """Cut a stream that stands one byte before `span.start` (at a file's start: on it) into the span's messages."""
+def _messages(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Block]:
+    """Cut a stream that stands one byte before `span.start` into the span's messages."""
     form, end = span.form, sys.maxsize if span.gzipped else span.end
     base = given = span.start - 1  # the offset in the file of window[0]; up to which blocks have been given out
-    window = stream.read(1) if span.start else b"\n"
+    window = stream.read(1)
     messages: list[Message] = []
     done = False
     while not done:
         try:
             more = stream.read(max(chunk, len(window)))
-        except _Corrupt:
+        except Corrupt:
             # A message is complete when the next begins: what is open here may have lost its end, so it is rejected.
             if messages:
                 yield Block(form, span.file, messages)
@@ -250,38 +282,6 @@ def _messages(span: Span, stream: "_Readable", limit: int, chunk: int) -> Iterat
         if messages and (done or base - given >= BLOCK):
             yield Block(form, span.file, messages)
             given, messages = base, []
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
-
-
-class _Corrupt(Exception):
-    """A gzip file is damaged, cut off or a bomb."""
-
-
-class _Gunzip:
-    """A gzip file as a stream. What could be decompressed before a fault is given out before the fault is raised."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._gzip = gzip.GzipFile(fileobj=file)
-        self._size = 0
-        self._corrupt = False
-
-    def read(self, size: int) -> bytes:
-        data = bytearray()
-        try:
-            while not self._corrupt and len(data) < size and (more := self._gzip.read1(size - len(data))):
-                data += more
-                self._size += len(more)
-                self._corrupt = self._size > max(LIMIT, RATIO * self._file.tell())
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            self._corrupt = True
-        if self._corrupt and not data:
-            raise _Corrupt
-        return bytes(data)
 
 
 # --- On a stream -----------------------------------------------------------------------------------------------------

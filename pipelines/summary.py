@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from schemas.instant import BEGINNING
 from schemas.outcome import Verdict
 from schemas.policy import Policy
+from transforms.rules.notification import Gaps
 
 _MESSAGES = (Verdict.REJECTED, Verdict.REPEATED, Verdict.CONSENT, Verdict.CONTROL, Verdict.UNROUTED)
 _PAIRS = (Verdict.RELEASED, Verdict.SUPPRESSED, Verdict.REVIEW)
@@ -37,6 +38,7 @@ def counted(counts: Path, policy: Policy, held_before: int, shards: int | None) 
     reasons: Counter[str] = Counter()
     routes = {route.route: dict.fromkeys(("released", "suppressed", "review"), 0) for route in policy.routes}
     newest = BEGINNING
+    gaps = Gaps()
     for path in counts.glob("*"):
         if path.name.startswith("."):
             continue
@@ -52,6 +54,8 @@ def counted(counts: Path, policy: Policy, held_before: int, shards: int | None) 
         else:
             newest = max(newest, found.pop("newest", BEGINNING))
             types.update({k.removeprefix("unrouted "): n for k, n in found.pop("types", {}).items() if k[0] == "u"})
+            for status in found.pop("statuses", ()):
+                gaps.add(*status)
             totals.update(found)
     names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, *_LATER)
     facts: dict[str, Any] = {
@@ -61,6 +65,7 @@ def counted(counts: Path, policy: Policy, held_before: int, shards: int | None) 
         "routes": routes,
         "reasons": dict(sorted(reasons.items())),
         "unrouted_types": dict(sorted(types.items())),
+        "missed_notifications": gaps.missed,
         "cells": totals["cells"],
         "cells_withheld": totals["cells_withheld"],
         "cells_open": totals["cells_open"],

@@ -83,3 +83,4 @@ class Reason(StrEnum):
     IDENTITY = "identity"
     DEMOGRAPHICS = "demographics"
     NOTIFICATION = "notification"
+    FETCH_NEEDED = "fetch_needed"  # a notification tells of an event and does not bring its resource

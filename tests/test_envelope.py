@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.errors import MessageError
 from schemas.event import Consent, Identity, Made, Milestone, Person
 from schemas.outcome import Reason
-from transforms.rules import hl7_events
+from transforms.rules import envelope, hl7_events
 from transforms.rules.envelope import NESTED, Counted, Envelopes, unambiguous
 from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.identity import Reading
@@ -273,7 +273,7 @@ def test_a_batch_is_no_line() -> None:
 
 # --- Bundles --------------------------------------------------------------------------------------------------------
 
-PARAMETERS, STATUS, BASIC = ({"resourceType": name} for name in ("Parameters", "SubscriptionStatus", "Basic"))
+PARAMETERS = {"resourceType": "Parameters"}
 BUNDLES = [
     ("every entry", bundle(PATIENT, encounter(), OBSERVATION), ["demographics", "Milestone", "no_route"]),
     ("one bad entry condemns itself", bundle(encounter(status=5), encounter()), ["malformed", "Milestone"]),
@@ -289,11 +289,7 @@ BUNDLES = [
     ("a Bundle in a Bundle", bundle(bundle(PATIENT), OBSERVATION), ["demographics", "no_route"]),
     ("a broken Bundle in a Bundle", bundle(bundle(entry=1), OBSERVATION), ["malformed", "no_route"]),
     ("one identifier, as a Bundle has", bundle(bundle(OBSERVATION, identifier=MR)), ["no_route"]),
-    ("a handshake", bundle(STATUS, kind="subscription-notification"), ["notification"]),
-    ("an R4 notification", bundle(PARAMETERS, OBSERVATION, kind="history"), ["notification", "no_route"]),
-    ("one as Basic", bundle(BASIC, OBSERVATION, kind="history"), ["notification", "no_route"]),
-    ("Parameters elsewhere", bundle(encounter(), PARAMETERS, kind="history"), ["Milestone", "no_route"]),
-    ("Parameters in no notification", bundle(PARAMETERS), ["no_route"]),
+    ("Parameters that are no status", bundle(PARAMETERS, OBSERVATION, kind="history"), ["no_route", "no_route"]),
 ]  # fmt: skip
 
 
@@ -309,6 +305,13 @@ def test_each_entry_keeps_its_own_bytes() -> None:
         b'{"resourceType": "Bundle", "entry": [{"resource": {"resourceType":"Encounter", "n": 1.10}}, {"resource":{}}]}'
     )
     assert [one.body for one in ENVELOPES.line(text)] == [b'{"resourceType":"Encounter", "n": 1.10}', b"{}"]
+
+
+def test_a_bundle_of_too_many_entries_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "ENTRIES", 3)
+    assert said(opened(bundle(*[OBSERVATION] * 3))) == ["no_route"] * 3
+    assert said(opened(bundle(*[OBSERVATION] * 4))) == ["too_large"]
+    assert said(opened(bundle(bundle(*[OBSERVATION] * 4), OBSERVATION))) == ["too_large", "no_route"]
 
 
 def test_bundles_nest_only_so_far() -> None:

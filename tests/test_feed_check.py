@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -322,7 +323,7 @@ def test_the_profile_holds_no_free_text(hospital: Path, policy: Policy) -> None:
         for facet, shares in shape.items():
             pattern = {
                 "segments": feed_profile.SEGMENT,
-                "fields": r"(MSH|EVN|PID|PV1|SCH)-\d\d?",
+                "fields": r"(MSH|EVN|PID|MRG|PV1|PV2|DG1|SCH|CON|ARV)-\d\d?",
                 "elements": feed_profile.ELEMENT,
                 "code_systems": r"http://(loinc\.org|terminology\.hl7\.org/CodeSystem/[a-z0-9-]+)|other",
             }.get(facet, "")
@@ -472,3 +473,36 @@ def test_asked_wrongly(
     assert (said.code, said.out) == (2, "")
     assert re.fullmatch(rf"limen: {option}: .+; .+\n", said.err)
     assert [path.name for path in tmp_path.iterdir()] == ["a.hl7"]
+
+
+# --- notifications and archives -----------------------------------------------------------------------------------
+
+
+def test_notifications(limen: Limen, tmp_path: Path) -> None:
+    def told(number: int, kind: str = "event-notification") -> Json:
+        events = [{"eventNumber": number, "focus": {"reference": f"Encounter/ZQ{number}"}}]
+        return {
+            "resourceType": "SubscriptionStatus",
+            "type": kind,
+            "subscription": {"reference": "https://zqhost/Subscription/zq"},
+            "eventsSinceSubscriptionStart": number,
+            "notificationEvent": events if kind == "event-notification" else [],
+        }
+
+    ndjson(tmp_path / "feed", [told(3), told(4), told(7), told(9, "heartbeat"), encounter(1)])
+    said = limen(tmp_path / "feed", "--json")
+    assert json.loads(said.out)["notifications"] == {"statuses": 4, "fetch_needed": 3, "missed": 4}
+    shown = limen(tmp_path / "feed").out
+    assert "subscription notifications: 4, of them without the resource 3; missed 4" in shown
+    assert "zq" not in (said.out + shown).lower()
+
+
+def test_an_archive_is_as_good_as_its_files(limen: Limen, hospital: Path, tmp_path: Path) -> None:
+    plain = json.loads(limen(hospital / "feeds", "--json").out)
+    for kind in ("tar", "gztar", "zip"):
+        packed = shutil.make_archive(str(tmp_path / f"ROE{kind}"), kind, hospital / "feeds")
+        said = limen(packed, "--json")
+        found = json.loads(said.out)
+        assert found.pop("files") == {"zip" if kind == "zip" else "tar": 1}
+        assert found == {name: value for name, value in plain.items() if name != "files"}
+        assert "ROE" not in said.out + said.err

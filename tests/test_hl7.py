@@ -320,10 +320,20 @@ def test_an_unknown_default_is_refused() -> None:
         pytest.param(b"FHS|^~\\&|\rMSH|^~\\&|", id="a file header"),
         pytest.param(message("PID|1") + b"\r" + message("PID|2"), id="two messages"),
         pytest.param(b"\x0b" + message("PID|1") + b"\x1c\r\x0b" + message("PID|2") + b"\x1c\r", id="two blocks"),
+        pytest.param(message("PID|1||7") + message("PID|2"), id="two messages that nothing divides"),
+        pytest.param(message("PID|1") + b'\r{"resourceType":"Patient"}', id="a line of JSON behind it"),
+        pytest.param(message("PID|1") + b'\n  {\n "resourceType":"Patient"}', id="a document behind it"),
+        pytest.param(message("PID|1") + b'\r\n[{"id":1}]\r\n', id="a batch behind it"),
+        pytest.param(message("PID|1") + b"\r\x0bACK|1\r", id="the start of another block"),
     ],
 )
 def test_what_is_not_one_message(body: bytes) -> None:
     assert refusal(body) is Reason.MALFORMED
+
+
+def test_a_note_may_hold_what_only_looks_like_another_message() -> None:
+    for text in ("see MSH|", "{\\rtf1 plain}", "\r[1] as above", "\r{see below}", 'a {"quoted"} word', "\x0b"):
+        assert read(message("PID|1", f"NTE|1||{text}"), "ASCII")
 
 
 def walk(body: bytes, default_charset: str) -> None:

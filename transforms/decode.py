@@ -34,6 +34,8 @@ _LOG = logging.getLogger("limen.decode")
 REMEMBERED = 100_000  # patients whose shard a worker remembers
 _UNREADABLE = {
     Format.UNKNOWN: Reason.UNKNOWN_FORMAT,
+    Format.TAR: Reason.UNKNOWN_FORMAT,
+    Format.ZIP: Reason.UNKNOWN_FORMAT,
     Format.EMPTY: Reason.EMPTY_FILE,
     Format.TOO_LARGE: Reason.TOO_LARGE,
 }
@@ -82,10 +84,13 @@ class _Decode(beam.DoFn):
             shards = {shard: [] for shard in range(self._shards)}
         received, newest = 0, BEGINNING
         types: Counter[str] = Counter()
+        statuses: list[tuple[str, int | None, list[int]]] = []
         read, form, name, count = self._reader.read, block.form, self._messages.name, self._shards
         for message in block.messages:
             for counted in read(form, message):
                 received += 1
+                if said := counted.status:
+                    statuses.append((name(said.subscription.encode()).hex(), said.since, said.numbers))
                 for fact in counted.facts if counted.reason is None else (self._rejected(counted, block, message),):
                     if isinstance(fact, Made):
                         if not fact.key:  # made already, so it is known by the bytes that it had
@@ -105,6 +110,8 @@ class _Decode(beam.DoFn):
             yield shard.to_bytes(4, "big"), encode(facts)
         position = block.messages[0].position if block.messages else 0
         counts = {"received": received, "types": types, "newest": newest}
+        if statuses:
+            counts["statuses"] = statuses
         yield TaggedOutput("counts", (f"decode-{block.part}-{form}-{position}", json.dumps(counts).encode()))
 
     def _shard(self, patient: str) -> int:

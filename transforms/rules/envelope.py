@@ -19,10 +19,11 @@ from transforms.rules import fhir, fhir_consent
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_parts import ABSENT, Part
 from transforms.rules.identity import Reading, national_provider
+from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
-STATUS_ENTRIES = ("Parameters", "SubscriptionStatus", "Basic")  # the three shapes of a notification's first entry
 NESTED = 8  # how many Bundles may lie in one another
+ENTRIES = 1_000_000  # of one Bundle; each is a message of its own, and all are held at once
 
 
 class CloudEvent(Part, frozen=True, gc=False):
@@ -48,18 +49,23 @@ class Entry(Part, frozen=True, gc=False):
     resource: msgspec.Raw = ABSENT
     request: object = None
 
+    @property
+    def deletes(self) -> bool:
+        return isinstance(self.request, dict) and self.request.get("method") == "DELETE"
+
 
 class Bundle(Part, frozen=True, gc=False):
-    type: str | None = None
     entry: list[Entry] | None = None
 
 
 class Counted(Part, frozen=True, gc=False):
-    """One message as read: its bytes (for the quarantine) and either its facts or why it is rejected."""
+    """One message as read: its bytes (for the quarantine) and either its facts or why it is rejected. `status`: what it
+    says of a subscription, if it is such a status."""
 
     body: bytes
     facts: list[AnyFact]
     reason: Reason | None
+    status: Status | None = None
 
 
 Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]
@@ -109,21 +115,23 @@ class Envelopes:
             if kind is None and "specversion" in tree and not depth:
                 return self._cloud_event(body, tree)
             if kind == "Bundle":
-                return self._bundle(body, around, depth)
-            return [Counted(body, self._resource(kind, tree, around), None)]
+                return self._bundle(body, tree, around, depth)
+            return [self._resource(body, kind, tree, around)]
         except MessageError as error:
             return [Counted(body, [], error.reason)]
         except RecursionError:
             return [Counted(body, [], Reason.TOO_DEEP)]
 
-    def _resource(self, kind: object, tree: object, around: Around) -> list[AnyFact]:
+    def _resource(self, body: bytes, kind: object, tree: dict[str, Any], around: Around) -> Counted:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
-            return [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
+            return Counted(body, [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)], None)
         if kind in fhir.READERS:
-            return fhir.read(tree, around)
-        return [unrouted(kind, Reason.NO_ROUTE)]
+            return Counted(body, fhir.read(tree, around), None)
+        if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
+            return _told(body, kind, said, set())
+        return Counted(body, [unrouted(kind, Reason.NO_ROUTE)], None)
 
     def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
         try:
@@ -149,49 +157,69 @@ class Envelopes:
             raise MessageError(Reason.UNKNOWN_KIND)
         if data.get("resourceType") == "Bundle":  # one envelope, many entries: each has its own identity in the source
             around = Around(self._reading._replace(source=event.source), event.source)
-            return self._bundle(bytes(_carried.decode(body).data) if carried is None else carried, around, 0)
-        return [Counted(body, self._resource(data.get("resourceType"), data, around), None)]
+            return self._bundle(bytes(_carried.decode(body).data) if carried is None else carried, data, around, 0)
+        return [self._resource(body, data.get("resourceType"), data, around)]
 
-    def _bundle(self, body: bytes, around: Around, depth: int) -> list[Counted]:
+    def _bundle(self, body: bytes, tree: dict[str, Any], around: Around, depth: int) -> list[Counted]:
         if depth == NESTED:
             raise MessageError(Reason.TOO_DEEP)
+        if isinstance(stated := tree.get("entry"), list) and len(stated) > ENTRIES:
+            raise MessageError(Reason.TOO_LARGE)
         try:
-            bundle = _bundle.decode(body)
+            entries = _bundle.decode(body).entry or []
         except msgspec.DecodeError:
             raise MessageError(Reason.MALFORMED) from None
-        entries = [(e.fullUrl or "", bytes(e.resource), _any.decode(e.resource or b"null")) for e in bundle.entry or ()]
         if not entries:
             return [Counted(body, [_control("Bundle")], None)]
-        around = _within(entries, around)
-        notifies = bundle.type in ("history", "subscription-notification")
+        resources = [one.get("resource") for one in tree["entry"]]
+        around = _within(entries, resources, around)
+        carried: set[str] | None = None  # what a notification brings along, once its status asks for it
         counted: list[Counted] = []
-        for place, (_, resource, tree) in enumerate(entries):
-            request = (bundle.entry or ())[place].request
-            if isinstance(request, dict) and request.get("method") == "DELETE":
-                counted.append(Counted(resource, [], Reason.DELETION))  # it names no patient: a person has to look
-            elif not resource:  # an entry that only points (id-only): nothing to decide here
-                counted.append(Counted(resource, [_control("Bundle")], None))
-            elif place == 0 and notifies and (kind := _kind(tree)) in STATUS_ENTRIES:
-                counted.append(Counted(resource, [_control(kind)], None))
+        for entry, resource in zip(entries, resources, strict=True):
+            raw, kind = bytes(entry.resource), _kind(resource)
+            if entry.deletes:
+                counted.append(Counted(raw, [], Reason.DELETION))  # it names no patient: a person has to look
+            elif not raw:  # an entry that only points (id-only): nothing to decide here
+                counted.append(Counted(raw, [_control("Bundle")], None))
             else:
-                counted += self._message(resource, tree, around, depth + 1)
+                counted += self._message(raw, resource, around, depth + 1)
+                if kind in SHAPES and (said := counted[-1].status):
+                    carried = _carried_by(entries, resources) if carried is None else carried
+                    counted[-1] = _told(raw, kind, said, carried)
         return counted
 
 
-def _within(entries: list[tuple[str, bytes, Any]], around: Around) -> Around:
+def _within(entries: list[Entry], resources: list[Any], around: Around) -> Around:
     """What the entries of one Bundle may refer to. A reference that means two patients means none."""
     patients: dict[str, str | None] = {}
     providers: dict[str, str] = {}
-    for url, _, tree in entries:
+    for entry, tree in zip(entries, resources, strict=True):
         kind = _kind(tree)
-        names = [name for name in (url, f"{kind}/{tree['id']}" if kind and tree.get("id") else "") if name]
         if kind == "Patient":
             key = fhir.patient_in(tree, around)
-            patients.update({name: key if patients.get(name, key) == key else None for name in names})
+            called = names(entry.fullUrl or "", tree)
+            patients.update({name: key if patients.get(name, key) == key else None for name in called})
         elif kind == "Practitioner":
             stated = [i.value or "" for i in fhir.named(tree) or () if i.system == fhir.NPI_SYSTEM]
-            providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
+            npi = national_provider(stated[0]) if stated else ""
+            providers.update(dict.fromkeys(names(entry.fullUrl or "", tree), npi))
     return msgspec.structs.replace(around, patients=patients, providers=providers)
+
+
+def _carried_by(entries: list[Entry], resources: list[Any]) -> set[str]:
+    """The names of what a notification brings along; a deletion leaves nothing to fetch."""
+    told = (
+        names(entry.fullUrl or "", resource)
+        for entry, resource in zip(entries, resources, strict=True)
+        if entry.deletes or (entry.resource and _kind(resource) not in SHAPES)
+    )
+    return {name for each in told for name in each}
+
+
+def _told(body: bytes, kind: str, said: Status, carried: set[str]) -> Counted:
+    """A status as a message. What happened has to be fetched if not every event's resource came with it."""
+    lacking = said.tells and (not carried or not all(is_carried(focus, carried) for focus in said.focuses if focus))
+    return Counted(body, [_control(kind, Reason.FETCH_NEEDED if lacking else Reason.NOTIFICATION)], None, said)
 
 
 def _kind(tree: object) -> str:
@@ -199,8 +227,8 @@ def _kind(tree: object) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _control(kind: str) -> Made:
-    return Made(b"", "", kind, Verdict.CONTROL, Reason.NOTIFICATION)
+def _control(kind: str, reason: Reason = Reason.NOTIFICATION) -> Made:
+    return Made(b"", "", kind, Verdict.CONTROL, reason)
 
 
 def _media_type(stated: str | None) -> str:

@@ -13,6 +13,7 @@ Numbers are HL7's: fields, components and subcomponents count from 1, MSH-1 is t
 absent, and the null value, is "". Who must know the null compares `field(n) == NULL`.
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -27,6 +28,9 @@ NULL: Final = '""'  # section 2.5.3: two double quotes mean "erase what you have
 _NONE: Final = "\r"
 # Before a first MSH: a UTF-8 byte order mark, the MLLP start of block, blank lines.
 _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n"
+
+# A line that begins another block, or JSON: a message that no border divides from this one.
+_FOREIGN: Final = re.compile(rb'\r(?:\x0b|[ \t]*[\[{]\s*["{])')
 
 # In these a character may hold the byte of a delimiter, so that MSH-18 may not be where the bytes say.
 _HIDING: Final = frozenset({JAPANESE, "gb18030", "big5"})
@@ -147,8 +151,8 @@ class Hl7Message:
 def read(body: bytes, default_charset: str) -> Hl7Message:
     """Read one message, as it was cut out of a file or an MLLP frame. `default_charset` is a name of table 0211.
 
-    Raises MessageError: MALFORMED (does not begin with MSH, or holds a second message), BAD_DELIMITERS, BAD_CHARSET
-    (unknown, or charsets that exclude each other), BAD_ENCODING (bytes that the charset does not allow).
+    Raises MessageError: MALFORMED (does not begin with MSH, or holds another message, or JSON), BAD_DELIMITERS,
+    BAD_CHARSET (unknown, or charsets that exclude each other), BAD_ENCODING (bytes that the charset does not allow).
     """
     if not body.startswith(b"MSH"):
         body = body.lstrip(_BEFORE)
@@ -164,7 +168,11 @@ def read(body: bytes, default_charset: str) -> Hl7Message:
         raise MessageError(Reason.BAD_DELIMITERS)
     declared = header[17] if len(header) > 17 else b""
     delimiters = _delimiters(separator + header[1], declared, default_charset)
-    if body.rfind(b"\rMSH" + separator) > 0:
+    if body.rfind(b"MSH" + separator) > 1 and (
+        body.rfind(b"\rMSH" + separator) > 0 or body.rfind(b"MSH" + separator + header[1]) > 1
+    ):
+        raise MessageError(Reason.MALFORMED)
+    if (0x7B in body or 0x0B in body) and _FOREIGN.search(body):
         raise MessageError(Reason.MALFORMED)
     if delimiters.charset == WIDE:
         # The bytes begin with MSH, so they are in neither UTF-16 nor UTF-32; only ASCII is beyond doubt.

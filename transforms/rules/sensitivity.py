@@ -8,6 +8,7 @@ HIV, reproductive health and minors; all of them as the policy's sensitivity.yam
 import re
 from collections.abc import Iterable
 from datetime import date, tzinfo
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.instant import BEGINNING, from_fhir
@@ -59,19 +60,27 @@ def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
     >>> adult_at("2008-02-29", Sensitivity(), UTC) == from_fhir("2026-03-01").time
     True
     """
+    majority = _of_a_date if len(born) <= 10 else _majority
+    return majority(born, known.majority_age, local)
+
+
+def _majority(born: str, age: int, local: tzinfo) -> int:
     parts = born.split("-") if _DATE.fullmatch(born) else _YEAR.findall(born)[-1:]
     if not parts:
         return BEGINNING
     try:
         year, month = int(parts[0]), int(parts[1]) if len(parts) > 1 else 12
         day = int(parts[2]) if len(parts) > 2 else 31
-        year += known.majority_age
+        year += age
         while day > 28 and not _exists(year, month, day):
             year, month, day = (year, month + 1, 1) if len(parts) > 2 else (year, month, day - 1)
         found = from_fhir(date(year, month, day).isoformat(), local)
     except (ValueError, OverflowError):  # no such month or day: the year counts
-        return adult_at(parts[0], known, local) if len(parts) > 1 else BEGINNING
+        return _majority(parts[0], age, local) if len(parts) > 1 else BEGINNING
     return found.time if found else BEGINNING
+
+
+_of_a_date = lru_cache(maxsize=65536)(_majority)  # there are fewer days on which the living were born
 
 
 def _exists(year: int, month: int, day: int) -> bool:
