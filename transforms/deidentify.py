@@ -6,7 +6,6 @@ import apache_beam as beam
 
 from schemas.crossing import Draft, Entry
 from schemas.event import Milestone
-from schemas.instant import zone
 from schemas.policy import Policy
 from schemas.timeline import Outcome
 from transforms.batch import Drafts, Outcomes
@@ -30,8 +29,7 @@ class _Deidentify(beam.DoFn):
         self._policy = policy
 
     def setup(self) -> None:
-        calendar = zone(self._policy.zone)
-        self._recipes = {route.route: compiled(route, calendar) for route in self._policy.routes}
+        self._recipes = {route.route: compiled(route, self._policy) for route in self._policy.routes}
 
     def process(self, batch: Outcomes) -> Iterable[Drafts]:
         with without_values("deidentify"):
@@ -47,7 +45,7 @@ class _Deidentify(beam.DoFn):
         )  # fmt: skip
         return Draft(
             entry,
-            self._recipes[outcome.route](event, reason),
+            self._recipes[outcome.route](event, reason, facts),
             event.patient,
             event.stay,
             event.kind,

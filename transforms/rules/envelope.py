@@ -15,10 +15,10 @@ import msgspec
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
-from transforms.rules import fhir, fhir_consent
+from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_parts import ABSENT, Part
-from transforms.rules.identity import Reading, national_provider
+from transforms.rules.identity import Reading
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 STATUS_ENTRIES = ("Parameters", "SubscriptionStatus", "Basic")  # the three shapes of a notification's first entry
@@ -121,8 +121,8 @@ class Envelopes:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
             return [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
-        if kind in fhir.READERS:
-            return fhir.read(tree, around)
+        if kind in fhir_events.READERS and isinstance(tree, dict):
+            return fhir_events.read(tree, around)
         return [unrouted(kind, Reason.NO_ROUTE)]
 
     def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
@@ -179,19 +179,13 @@ class Envelopes:
 
 
 def _within(entries: list[tuple[str, bytes, Any]], around: Around) -> Around:
-    """What the entries of one Bundle may refer to. A reference that means two patients means none."""
-    patients: dict[str, str | None] = {}
-    providers: dict[str, str] = {}
+    """What the entries of one Bundle may refer to."""
+    resources = []
     for url, _, tree in entries:
-        kind = _kind(tree)
-        names = [name for name in (url, f"{kind}/{tree['id']}" if kind and tree.get("id") else "") if name]
-        if kind == "Patient":
-            key = fhir.patient_in(tree, around)
-            patients.update({name: key if patients.get(name, key) == key else None for name in names})
-        elif kind == "Practitioner":
-            stated = [i.value or "" for i in fhir.named(tree) or () if i.system == fhir.NPI_SYSTEM]
-            providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
-    return msgspec.structs.replace(around, patients=patients, providers=providers)
+        if kind := _kind(tree):
+            local = f"{kind}/{tree['id']}" if tree.get("id") else ""
+            resources.append(([name for name in (url, local) if name], tree))
+    return fhir.within(resources, Around(around.reading, around.source, around.native, around.envelope))
 
 
 def _kind(tree: object) -> str:

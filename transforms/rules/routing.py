@@ -7,6 +7,7 @@ from schemas.event import Kind
 from schemas.instant import DAY
 from schemas.policy import Policy, Route
 from transforms.rules.consent import Scope
+from transforms.rules.tables import Recruiting, recruiting
 
 TIME_TO_LIVE = 400 * DAY  # how long the key of a message is remembered after its event; never shorter than a wait
 
@@ -22,11 +23,13 @@ class RouteRule(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls."""
+    """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls.
+    `studies`: protocol code → when it may recruit."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
     time_to_live: int
     keeps: bool
+    studies: Mapping[str, Recruiting] = {}
 
 
 def rules(policy: Policy, *, keeps: bool) -> Rules:
@@ -34,7 +37,7 @@ def rules(policy: Policy, *, keeps: bool) -> Rules:
     routes = {
         kind: tuple(_rule(route, policy.purposes) for route in policy.routes if kind in route.kinds) for kind in Kind
     }
-    return Rules(routes, TIME_TO_LIVE, keeps)
+    return Rules(routes, TIME_TO_LIVE, keeps, recruiting(policy))
 
 
 def _rule(route: Route, purposes: Mapping[str, tuple[str, ...]]) -> RouteRule:
