@@ -211,7 +211,7 @@ class Tally:
             kind.cancelled += 1
         else:
             kind.stated += 1
-            kind.npi += fact.npi != ""
+            kind.npi += "npi" in fact.values
         kind.visit += fact.visit != ""
         if fact.time is not None:
             kind.time += 1

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy
 
-KNOWN = {"policy.yaml", "fields.yaml", "sensitivity.yaml", "codes/purposes.yaml"}
+KNOWN = {
+    "policy.yaml",
+    "fields.yaml",
+    "sensitivity.yaml",
+    "codes/purposes.yaml",
+    "tables/programmes.yaml",
+    "tables/studies.yaml",
+}
 
 
 def default() -> Path:
@@ -44,6 +51,8 @@ def load(folder: Path) -> Policy:
         "fields": parsed["fields.yaml"],
         "sensitivity": parsed["sensitivity.yaml"],
         "purposes": parsed["codes/purposes.yaml"],
+        "programmes": parsed["tables/programmes.yaml"],
+        "studies": parsed["tables/studies.yaml"],
         "routes": [content for name, content in parsed.items() if name.startswith("routes/")],
         "digest": whole.hexdigest(),
     }

@@ -7,13 +7,14 @@ Closed everywhere: a what-if payload, or one of a shape that is not promised, is
 Sources: CloudEvents 1.0 (attributes; Integer is 32 bits), 45 CFR 162.406 (NPI), DESIGN section 7 (crm/<route>/*.jsonl).
 """
 
+from collections.abc import Collection
+from itertools import combinations
 from typing import Any
 
 import msgspec
 
 from schemas.crossing import Payload
 from schemas.opaque import ALPHABET
-from schemas.outcome import Reason
 from schemas.policy import Policy, Route
 from schemas.recipe import Action, Row
 
@@ -23,6 +24,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 _OPAQUE = f"[{ALPHABET.decode()}]{{32}}"  # 16 bytes
 _DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+_FORMS = {"npi": "[12][0-9]{9}", "protocol": "[A-Z][A-Z0-9-]{1,31}"}  # of what passes as it is
 _NAME = "[a-z][a-z0-9-]{0,39}"
 
 
@@ -72,20 +74,20 @@ def _attributes(route: Route, policy: Policy) -> dict[str, Schema]:
         "policyrev": _matching(f"{_NAME}@[1-9][0-9]*"),
         "recipe": {"const": route.recipe_name},
         "correlationid": _matching(_OPAQUE),
-        "data": _data(route),
+        "data": _data(route, policy),
         "specversion": {"const": "1.0"},
         "datacontenttype": {"const": "application/json"},
     }
 
 
-def _data(route: Route) -> Schema:
+def _data(route: Route, policy: Policy) -> Schema:
     """The recipe's outbound fields but the subject and the time, which are attributes of the envelope."""
     rows = [row for row in route.recipe if row.action not in (Action.DROP, Action.TOKEN) and row.to != "time"]
-    fields = {row.to: {"type": "string", **_field(row, route)} for row in rows}
-    return _closed(fields, required=[row.to for row in rows if _always(row, route)])
+    fields = {row.to: {"type": "string", **_field(row, route, policy)} for row in rows}
+    return _closed(fields, required=[row.to for row in rows if _always(row, route, policy)])
 
 
-def _field(row: Row, route: Route) -> Schema:
+def _field(row: Row, route: Route, policy: Policy) -> Schema:
     """What one row of a recipe can write."""
     if row.action is Action.ENUMERATE:
         return {"enum": sorted({word for word in row.values.values() if word})}
@@ -93,24 +95,29 @@ def _field(row: Row, route: Route) -> Schema:
         return _matching("[0-9]{4}")
     if row.field == "time":
         return _matching(_DATE) | {"format": "date"}
-    if row.field == "npi":
-        return _matching("[12][0-9]{9}")
-    words = _inbound(row.field, route)
+    if row.field in _FORMS:
+        return _matching(_FORMS[row.field])
+    words = _inbound(row.field, route, policy)
     return {"enum": sorted(words)} if words else {"minLength": 1}
 
 
-def _always(row: Row, route: Route) -> bool:
+def _always(row: Row, route: Route, policy: Policy) -> bool:
     """Whether every payload has this field. One that the source may leave out, or that the recipe may leave without a
     word, can be absent."""
-    words = _inbound(row.field, route)
+    words = _inbound(row.field, route, policy)
     if row.action is Action.ENUMERATE:
         return bool(words) and all(row.values.get(word) for word in words)
     return row.field == "time" or bool(words)
 
 
-def _inbound(field: str, route: Route) -> tuple[str, ...]:
+def _inbound(field: str, route: Route, policy: Policy) -> Collection[str]:
     """All words that an inbound field can be, if it is one that no release is without."""
-    return {"kind": tuple(route.kinds), "consent": (Reason.PERMITTED.value,)}.get(field, ())
+    if field == "consent":  # the grounding permit names the route's purpose, and any of the others
+        others = [code for code in policy.disclosed if code != route.purpose]
+        return {
+            policy.scope((route.purpose, *some)) for n in range(len(others) + 1) for some in combinations(others, n)
+        }
+    return route.kinds if field == "kind" else ()
 
 
 def _closed(properties: dict[str, Schema], required: list[str]) -> Schema:

@@ -32,7 +32,12 @@ class Kind(StrEnum):
     DISCHARGED = "discharged"  # ADT A03, Encounter finished
     BOOKED = "booked"  # SIU S12, Appointment booked
     ATTENDED = "attended"  # Appointment fulfilled
+    ENROLLED = "enrolled"  # EpisodeOfCare active
     EPISODE_COMPLETED = "episode-completed"  # EpisodeOfCare finished
+    PRESCRIBED = "prescribed"  # MedicationRequest active
+    DISPENSED = "dispensed"  # MedicationDispense completed
+    REFILL_GAP = "refill-gap"  # computed: supply and grace are over, and nothing was dispensed
+    TRIAL_ELIGIBLE = "trial-eligible"  # ResearchSubject candidate, potential-candidate, eligible
 
 
 class Says(StrEnum):
@@ -64,10 +69,16 @@ class Fact(msgspec.Struct, array_like=True, frozen=True, gc=False, tag_field="fa
 class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     """A clinical event: kind and visit, when, and every value that a recipe may read.
 
-    `what` is the digest of all of that without the envelope that said it: equal milestones, equal `what`.
+    `values` is what a recipe may read besides kind and time, by the inbound names of fields.yaml; what the message does
+    not say is left out. `what` is the digest of all of that without the envelope that said it: equal milestones, equal
+    `what`.
     `time` is None where the source gave no time of day precision or better. `cancels` names the kinds that this
     message takes back for the visit, up to its time. `sensitive`: the policy's sensitivity.yaml marks it; no part of
     `what`, since one copy that is marked binds for all.
+
+    `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
+    was computed from another that happened then, is no message of its own and not counted as one, and does not come to
+    pass if something is dispensed in its course after `since` and up to its time.
     """
 
     what: bytes
@@ -75,11 +86,20 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     visit: str
     time: int | None
     span: int
-    service_class: str
-    npi: str
+    values: dict[str, str]
     cancels: tuple[Kind, ...] = ()
     published: int | None = None
     sensitive: bool = False
+    course: str = ""
+    since: int | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.what))
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is a message of its own."""
+        return self.since is None
 
     @property
     def stay(self) -> str:
@@ -138,6 +158,7 @@ class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
 AnyFact = Milestone | Consent | Identity | Person | Made
 
 _encoder = msgspec.msgpack.Encoder()
+_canonical = msgspec.msgpack.Encoder(order="deterministic")
 _decoder = msgspec.msgpack.Decoder(list[AnyFact])
 
 
@@ -153,6 +174,21 @@ def decode(wire: bytes) -> list[AnyFact]:
     return _decoder.decode(memoryview(wire)[1:])
 
 
-def digest(*parts: str | bytes | int | tuple[str, ...] | None) -> bytes:
+def content_of(
+    patient: str,
+    kind: Kind,
+    visit: str,
+    time: int | None,
+    span: int,
+    values: dict[str, str],
+    cancels: tuple[Kind, ...],
+    course: str = "",
+    since: int | None = None,
+) -> bytes:
+    """`what` of a milestone: 16 bytes."""
+    return digest(patient, kind, visit, time, span, values, cancels, course, since)[:16]
+
+
+def digest(*parts: str | bytes | int | tuple[str, ...] | dict[str, str] | None) -> bytes:
     """SHA-256 over the MessagePack form of the parts: each carries its type and length, so no two lists read alike."""
-    return hashlib.sha256(_encoder.encode(parts)).digest()
+    return hashlib.sha256(_canonical.encode(parts)).digest()

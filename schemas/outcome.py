@@ -39,9 +39,11 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"  # a newer milestone decides alone for the record
     CANCELLED = "cancelled"  # the source took the milestone back (A11, A13, S15, entered-in-error …)
     CANCELLATION = "cancellation"  # the message that takes a milestone back
+    REFILLED = "refilled"  # a gap that did not come to pass: something was dispensed in time
     AFTER_HORIZON = "after_horizon"  # dated after the instant of decision
     SENSITIVE = "sensitive"  # marked by the policy's sensitivity.yaml (42 CFR Part 2, psychotherapy, HIV …)
     DECEASED = "deceased"  # nobody is reached out to any more
+    STUDY_NOT_APPROVED = "study_not_approved"  # no row in the policy's studies, not yet approved, or closed
     ROUTE_OFF = "route_off"  # the policy's kill switch
     SHADOW = "shadow"  # decided and audited, never released
     WINDOW_OPEN = "window_open"  # held: the day of an aggregate is not over, or still open for late events

@@ -4,6 +4,7 @@
 requires, and name purposes and kinds that exist. Reading the YAML is `pipelines.policy`.
 """
 
+from collections.abc import Collection
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from schemas.charset import codec
 from schemas.event import Kind
 from schemas.instant import DAY, zone
-from schemas.recipe import Action, Field_, Level, Row, Strict, level_of
+from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
@@ -22,7 +23,15 @@ TriggerName = Annotated[
     StringConstraints(pattern=r"^(ADT\^A(0[1-9]|1[0-8]|2[1-9]|[34][0-9]|5[0-5]|6[0-2])|SIU\^S(1[2-7]|26))$"),
 ]
 
-INBOUND = ("patient", "visit", "kind", "time", "service_class", "npi", "consent")  # what a recipe may read
+# What a recipe may read of every event, and how it points at a patient, whatever fields.yaml says of it. All else that
+# fields.yaml classifies is a value that the readers give, or not, under that name.
+OF_EVERY_EVENT = {
+    "patient": Identifies.DIRECTLY,
+    "visit": Identifies.DIRECTLY,
+    "kind": Identifies.NOT,
+    "time": Identifies.BY_DATE,
+    "consent": Identifies.NOT,
+}
 
 
 class Validity(Strict):
@@ -83,7 +92,8 @@ class Sensitivity(Strict):
     """What marks an event as specially protected, and the age at which a patient is of age, in years.
 
     `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10 and FHIR serviceType codes. `locations`: HL7
-    PV1-3 point of care, facility or building. `facilities`: HL7 MSH-4.
+    PV1-3 point of care, facility or building. `facilities`: HL7 MSH-4. `diagnoses`: how such a code begins, without its
+    dot, as in ICD-10.
     """
 
     majority_age: int = Field(ge=14, le=21)
@@ -91,6 +101,29 @@ class Sensitivity(Strict):
     services: frozenset[str]
     locations: frozenset[str]
     facilities: frozenset[str]
+    diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][0-9A-Z]{0,6}$")], ...]
+
+
+class Study(Strict):
+    """A study that may recruit here. `names`: how the source calls it, "system|value" of an identifier or a reference.
+
+    Nobody is recruited before both approvals, nor on or after the day on which it closes. `protocol` is what the CRM
+    learns of it; the source's own names stay inside.
+    """
+
+    protocol: str = Field(pattern=r"^[A-Z][A-Z0-9-]{1,31}$")
+    names: tuple[Annotated[str, StringConstraints(min_length=1)], ...]
+    protocol_approved: date
+    site_approved: date
+    closes: date
+
+
+class Refill(Strict):
+    """When a supply counts as lapsed: so many days after it was used up; so many days after an order of which nothing
+    was dispensed."""
+
+    gap_days: int = Field(ge=0, le=30)
+    first_fill_days: int = Field(ge=1, le=90)
 
 
 class Limits(Strict):
@@ -179,6 +212,9 @@ class Policy(Strict):
     limits: Limits
     review: ReviewTerms
     sensitivity: Sensitivity
+    refill: Refill
+    programmes: dict[str, Name]
+    studies: tuple[Study, ...]
     fields: tuple[Field_, ...]
     purposes: dict[Code, tuple[Code, ...]]
     routes: tuple[Route, ...]
@@ -188,6 +224,15 @@ class Policy(Strict):
     def name(self) -> str:
         """Which policy in which revision, as payload and audit say it."""
         return f"{self.policy}@{self.revision}"
+
+    @property
+    def disclosed(self) -> tuple[str, ...]:
+        """The purposes of the routes that deliver payloads: what a permit can be about, sorted."""
+        return tuple(sorted({route.purpose for route in self.routes if route.delivers == "payloads"}))
+
+    def scope(self, purposes: Collection[str]) -> str:
+        """What a permit of these purposes allows here, as one word: the inbound field `consent`. "" if nothing."""
+        return "+".join(code for code in self.disclosed if code in purposes)
 
     @property
     def identity_types(self) -> tuple[str, ...]:
@@ -207,10 +252,15 @@ class Policy(Strict):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if sorted(row.field for row in self.fields) != sorted(INBOUND):
-            raise ValueError(f"fields.yaml must classify exactly these fields: {', '.join(INBOUND)}")
+        fields = {row.field: row.identifies for row in self.fields}
+        if len(fields) != len(self.fields) or not OF_EVERY_EVENT.items() <= fields.items():
+            said = ", ".join(f"{field} ({points})" for field, points in OF_EVERY_EVENT.items())
+            raise ValueError(f"fields.yaml must classify each field once, and among them {said}")
         if len({route.route for route in self.routes}) != len(self.routes) or not self.routes:
             raise ValueError("at least one route, and no two of one name")
+        for named in ([study.protocol for study in self.studies], [n for study in self.studies for n in study.names]):
+            if len(set(named)) != len(named):
+                raise ValueError("tables/studies.yaml: two studies of one protocol or one name")
         for route in self.routes:
             self._check(route)
         return self
@@ -218,7 +268,7 @@ class Policy(Strict):
     def _check(self, route: Route) -> None:
         if route.purpose not in self.purposes:
             raise ValueError(f"route {route.route}: its purpose is not in codes/purposes.yaml")
-        if unknown := sorted({row.field for row in route.recipe} - set(INBOUND)):
+        if unknown := sorted({row.field for row in route.recipe} - {row.field for row in self.fields}):
             raise ValueError(f"route {route.route}: its recipe reads unknown fields: {', '.join(unknown)}")
         required = next((level for level in Level if level.label == route.level), None)
         if required is None:

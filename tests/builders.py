@@ -5,7 +5,7 @@ Times are hours on a test clock: `at(5)` is five hours after its zero. The wait 
 
 from collections.abc import Mapping
 
-from schemas.event import Consent, Identity, Kind, Milestone, Says, digest
+from schemas.event import Consent, Identity, Kind, Milestone, Says, content_of, digest
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from transforms.rules.consent import Scope
 from transforms.rules.routing import RouteRule, Rules
@@ -29,14 +29,20 @@ def a_milestone(
     kind: Kind = Kind.ADMITTED,
     cancels: tuple[Kind, ...] = (),
     service_class: str = "inpatient",
+    values: dict[str, str] | None = None,
     span: int = 0,
     published: int | None = None,
     what: bytes | None = None,
+    course: str = "",
+    since: int | None = None,
 ) -> Milestone:
     """An admission. Equal values are one milestone; each content has a message of its own unless `key` says so."""
-    content = digest(PATIENT, kind, visit, time, span, service_class, "", cancels)[:16] if what is None else what
+    values = {"service_class": service_class} if values is None else values
+    content = content_of(PATIENT, kind, visit, time, span, values, cancels, course, since) if what is None else what
     name = digest("message", content if key is None else str(key))
-    return Milestone(name, PATIENT, "ADT", content, kind, visit, time, span, service_class, "", cancels, published)
+    return Milestone(
+        name, PATIENT, "ADT", content, kind, visit, time, span, values, cancels, published, False, course, since
+    )
 
 
 def a_cancellation(time: int | None = at(5), **fields: object) -> Milestone:

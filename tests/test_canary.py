@@ -374,7 +374,8 @@ def quoted(*arguments: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "rule", ["transforms.rules.hl7_events.read", "transforms.rules.fhir.read", "transforms.rules.fhir_consent.consent"]
+    "rule",
+    ["transforms.rules.hl7_events.read", "transforms.rules.fhir_events.read", "transforms.rules.fhir_consent.consent"],
 )
 def test_a_defect_in_reading_says_nothing(go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     monkeypatch.setattr(rule, raising(quoted))
@@ -417,7 +418,7 @@ def test_a_defect_of_one_patient_stops_nobody_else(go: Go, tmp_path: Path, monke
 @pytest.mark.parametrize(
     "rule, text",
     [
-        pytest.param("transforms.deidentify.compiled", lambda event, _: event.visit, id="deidentify"),
+        pytest.param("transforms.deidentify.compiled", lambda event, *_: event.visit, id="deidentify"),
         pytest.param("transforms.rules.records.Names.visit_record", lambda _, visit, __: visit, id="tokenize"),
         pytest.param("pipelines.vault.SqlVault.records", lambda *given: repr(given), id="vault"),
         pytest.param("transforms.audit.table", lambda *given: repr(given), id="audit"),

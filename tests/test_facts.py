@@ -7,10 +7,11 @@ import re
 from datetime import UTC
 
 import msgspec
+import pytest
 
 from schemas.event import AnyFact, Says, encode
 from schemas.policy import Policy
-from transforms.rules import fhir, fhir_consent, hl7_events
+from transforms.rules import fhir_consent, fhir_events, hl7_events
 from transforms.rules.envelope import Counted
 from transforms.rules.fhir import NPI_SYSTEM, Around
 from transforms.rules.identity import Reading
@@ -60,7 +61,7 @@ def test_of_an_encounter_a_fact_holds_patient_visit_and_npi_only() -> None:
         "subject.reference": "Patient/7",
         **npi,
     }
-    facts = fhir.read(marked(tree, keep), AROUND)
+    facts = fhir_events.read(marked(tree, keep), AROUND)
     assert NPI.encode() in encode(facts)
     assert remaining(facts) == {"subject.identifier.system", "subject.identifier.value", "identifier.value"}
 
@@ -72,9 +73,48 @@ def test_of_an_appointment_a_fact_holds_patient_and_visit_only() -> None:
         "participant": [{"actor": {"type": "", "display": "", "identifier": {"system": "", "value": ""}}}],
     }  # fmt: skip
     keep = {"resourceType": "Appointment", "status": "booked", "participant.actor.type": "Patient", "created": ENDED}
-    facts = fhir.read(marked(tree, keep), AROUND)
+    facts = fhir_events.read(marked(tree, keep), AROUND)
     path = "participant.actor.identifier"
     assert remaining(facts) == {f"{path}.system", f"{path}.value", "identifier.value"}
+
+
+CODED = {"text": "", "coding": [{"system": "", "code": "", "display": ""}]}
+NAMED = {"reference": "", "display": "", "identifier": {"system": "", "value": ""}}
+OTHERS: dict[str, tuple[dict[str, object], dict[str, str], str]] = {
+    "EpisodeOfCare": (
+        {"patient": NAMED, "type": [CODED], "diagnosis": [{"condition": NAMED}], "careManager": NAMED, "team": [NAMED]},
+        {"status": "active", "patient.reference": "Patient/7"}, "patient",
+    ),
+    "AppointmentResponse": (
+        {"actor": NAMED, "appointment": NAMED, "participantStatus": "", "comment": ""},
+        {"participantStatus": "declined", "actor.reference": "Patient/7"}, "actor",
+    ),
+    "MedicationRequest": (
+        {"intent": "", "medicationCodeableConcept": CODED, "authoredOn": "", "requester": NAMED, "reasonCode": [CODED],
+         "note": [{"text": ""}], "dosageInstruction": [{"text": "", "patientInstruction": ""}]},
+        {"status": "active", "intent": "order", "authoredOn": ENDED, "subject.reference": "Patient/7"}, "subject",
+    ),
+    "MedicationDispense": (
+        {"medicationReference": NAMED, "whenHandedOver": "", "performer": [{"actor": NAMED}], "destination": NAMED,
+         "daysSupply": {"value": 30, "unit": "", "system": "", "code": ""}, "receiver": [NAMED]},
+        {"status": "completed", "whenHandedOver": ENDED, "subject.reference": "Patient/7",
+         "daysSupply.system": "http://unitsofmeasure.org", "daysSupply.code": "d"}, "subject",
+    ),
+    "ResearchSubject": (
+        {"individual": NAMED, "study": NAMED, "assignedArm": "", "actualArm": "", "consent": NAMED},
+        {"status": "candidate", "individual.reference": "Patient/7"}, "individual",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_of_any_other_resource_a_fact_holds_patient_and_visit_only(kind: str) -> None:
+    fields, keep, path = OTHERS[kind]
+    tree = {**RICH, "resourceType": "", "id": "", "status": "", **fields}
+    facts = fhir_events.read(marked(tree, {**keep, "resourceType": kind}), AROUND)  # type: ignore[arg-type]
+    visit = "appointment.identifier.value" if kind == "AppointmentResponse" else "identifier.value"
+    assert remaining(facts) == {f"{path}.identifier.system", f"{path}.identifier.value", visit}
+    assert len(facts) == 2 if kind.startswith("Medication") else 1
 
 
 def test_of_a_patient_a_fact_holds_identity_only() -> None:
@@ -84,7 +124,7 @@ def test_of_a_patient_a_fact_holds_identity_only() -> None:
         "contact": [{"name": {"family": ""}}], "photo": [{"data": ""}], "maritalStatus": {"text": ""},
     }  # fmt: skip
     keep = {"resourceType": "Patient"}
-    assert remaining(fhir.read(marked(tree, keep), AROUND)) == {"id", "identifier.system", "identifier.value"}
+    assert remaining(fhir_events.read(marked(tree, keep), AROUND)) == {"id", "identifier.system", "identifier.value"}
     linked = marked({**tree, "link": [{"other": {"identifier": {"system": "", "value": ""}, "display": ""}}]}, keep)
     sides = {
         "identifier.system",
@@ -93,7 +133,7 @@ def test_of_a_patient_a_fact_holds_identity_only() -> None:
         "link.other.identifier.system",
         "link.other.identifier.value",
     }
-    assert remaining(fhir.read(linked, AROUND)) == sides
+    assert remaining(fhir_events.read(linked, AROUND)) == sides
 
 
 def test_of_a_consent_a_fact_holds_patient_name_and_criteria_only(policy: Policy) -> None:

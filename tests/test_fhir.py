@@ -12,7 +12,8 @@ from schemas.event import Identity, Kind, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
-from transforms.rules.fhir import NPI_SYSTEM, Around, read, split_reference
+from transforms.rules.fhir import NPI_SYSTEM, Around, split_reference
+from transforms.rules.fhir_events import read
 from transforms.rules.hl7_events import read as read_hl7
 from transforms.rules.identity import Reading
 from transforms.rules.timeline import advance
@@ -81,9 +82,11 @@ ENCOUNTERS: dict[str, object] = dict.fromkeys(("planned", "arrived", "triaged", 
 ENCOUNTERS |= {"finished": (Kind.DISCHARGED, ())}
 STAY = (Kind.DISCHARGED, Kind.ADMITTED, Kind.REGISTERED)
 ENCOUNTERS |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.DISCHARGED, STAY))
-EPISODES: dict[str, object] = dict.fromkeys(("planned", "waitlist", "active", "onhold"))
-EPISODES |= {"finished": (Kind.EPISODE_COMPLETED, ())}
-EPISODES |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.EPISODE_COMPLETED, (Kind.EPISODE_COMPLETED,)))
+EPISODES: dict[str, object] = dict.fromkeys(("planned", "waitlist", "onhold"))
+EPISODES |= {"active": (Kind.ENROLLED, ()), "finished": (Kind.EPISODE_COMPLETED, ())}
+EPISODES |= dict.fromkeys(
+    ("cancelled", "entered-in-error"), (Kind.EPISODE_COMPLETED, (Kind.EPISODE_COMPLETED, Kind.ENROLLED))
+)
 APPOINTMENTS: dict[str, object] = dict.fromkeys(("proposed", "pending", "arrived", "noshow", "checked-in", "waitlist"))
 APPOINTMENTS |= {"booked": (Kind.BOOKED, ()), "fulfilled": (Kind.ATTENDED, ())}
 APPOINTMENTS |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.BOOKED, (Kind.BOOKED, Kind.ATTENDED)))
@@ -173,7 +176,7 @@ def test_visits() -> None:
      ("VR", "other"), ("DOE", "other"), (None, "unknown")],
 )  # fmt: skip
 def test_service_classes(code: str | None, expected: str) -> None:
-    assert told(encounter(**{"class": {"code": code}})).service_class == expected
+    assert told(encounter(**{"class": {"code": code}})).values["service_class"] == expected
 
 
 # --- Patients -------------------------------------------------------------------------------------------------------
@@ -309,8 +312,8 @@ CLINICIANS: list[tuple[str, object, str]] = [
 @pytest.mark.parametrize("participant, npi", [pytest.param(*case, id=name) for name, *case in CLINICIANS])
 def test_clinicians(participant: object, npi: str) -> None:
     around = Around(READING, providers={"Practitioner/1": NPI})
-    assert told(encounter(participant=[{}, participant]), around).npi == npi
-    assert told(encounter(status="cancelled", participant=[participant]), around).npi == ""
+    assert told(encounter(participant=[{}, participant]), around).values.get("npi", "") == npi
+    assert told(encounter(status="cancelled", participant=[participant]), around).values == {}
 
 
 # --- Patient resources ----------------------------------------------------------------------------------------------
@@ -459,3 +462,10 @@ def test_the_same_visit_in_hl7_and_fhir_is_one_milestone() -> None:
     assert by_hl7.what == by_fhir.what
     assert by_hl7.key != by_fhir.key
     assert told({**tree, "period": {"end": "2024-05-01T12:00:01Z"}}).what != by_fhir.what
+
+
+def test_what_is_contained_is_known_by_its_local_name_alone() -> None:
+    """Patient/7 is the server's, whatever number a contained Patient has."""
+    contained = [{"resourceType": "Patient", "id": "7", "identifier": [typed("MR")]}]
+    assert told(encounter(contained=contained)).patient == KEY
+    assert told(encounter(contained=contained, subject={"reference": "#7"})).patient == MAIN_42

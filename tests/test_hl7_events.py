@@ -145,8 +145,8 @@ def test_visits() -> None:
      ("", "unknown"), ('""', "unknown")],
 )  # fmt: skip
 def test_service_classes(coded: str, expected: str) -> None:
-    assert told(message(pv1=f"PV1|1|{coded}")).service_class == expected
-    assert told(message("ADT^A11", pv1=f"PV1|1|{coded}")).service_class == ""
+    assert told(message(pv1=f"PV1|1|{coded}")).values["service_class"] == expected
+    assert told(message("ADT^A11", pv1=f"PV1|1|{coded}")).values == {}
 
 
 # --- Patients -------------------------------------------------------------------------------------------------------
@@ -202,8 +202,8 @@ CLINICIANS = [
 @pytest.mark.parametrize("attending, referring, admitting, npi", [pytest.param(*c, id=name) for name, *c in CLINICIANS])
 def test_clinicians(attending: str, referring: str, admitting: str, npi: str) -> None:
     pv1 = f"PV1|1|I|||||{attending}|{referring}{'|' * 9}{admitting}"
-    assert told(message(pv1=pv1)).npi == npi
-    assert told(message("ADT^A13", pv1=pv1)).npi == ""
+    assert told(message(pv1=pv1)).values.get("npi", "") == npi
+    assert told(message("ADT^A13", pv1=pv1)).values == {}
 
 
 # --- Merges ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from schemas.event import Milestone
 from schemas.instant import DAY, MINUTE, from_fhir, from_hl7
-from transforms.rules import fhir, hl7
+from transforms.rules import fhir_events, hl7
 from transforms.rules.hl7_events import read
 from transforms.rules.identity import SEPARATOR, Reading
 
@@ -82,7 +82,7 @@ def facts(pair: str, body: bytes, bundle: Json) -> Iterator[Compared]:
         assert visited
         if not fact.cancels:
             coded = encounter["class"]["code"]
-            yield Compared(pair, "class", fact.service_class, fhir.SERVICE_CLASSES.get(coded, "other"))
+            yield Compared(pair, "class", fact.values["service_class"], fhir_events.SERVICE_CLASSES.get(coded, "other"))
         stated = [one.get("value", "").strip() for one in encounter["identifier"] if one.get("value", "").strip()]
         if stated and read_as != "SIU^S12":
             yield Compared(pair, "visit", fact.visit, stated[0])

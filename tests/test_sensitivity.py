@@ -9,14 +9,15 @@ import pytest
 from builders import PATIENT, a_consent, a_milestone, at
 from hospital_files import decide, lines, ndjson, permit
 
-from schemas.event import AnyFact, Kind, Milestone, Person, digest
+from schemas.event import AnyFact, Kind, Made, Milestone, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.timeline import Timeline
 from transforms.decode import reader
 from transforms.rules import hl7_events
-from transforms.rules.fhir import Around, read
+from transforms.rules.fhir import Around
+from transforms.rules.fhir_events import read
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import Sensitivity, adult_at, compiled
 from transforms.rules.timeline import advance
@@ -36,6 +37,9 @@ def labelled(system: str, code: str) -> dict[str, Any]:
     return {"meta": {"security": [{"system": system, "code": code}]}}
 
 
+ICD = "http://hl7.org/fhir/sid/icd-10-cm"
+REASON = {"coding": [{"system": ICD, "code": "I10"}]}
+CONDITION = {"resourceType": "Condition", "id": "c", "code": {"coding": [{"system": ICD, "code": "F11.1"}]}}
 MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("no label", {}, False),
     ("restricted", labelled(CONFIDENTIALITY, "R"), True),
@@ -50,7 +54,20 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("a service", {"serviceType": {"coding": [{"code": "PSY"}]}}, True),
     ("one of several services", {"serviceType": [{"coding": [{"code": "GP"}, {"code": "DETOX"}]}]}, True),
     ("another service", {"serviceType": {"coding": [{"code": "CARD"}]}}, False),
-]
+    ("a reason", {"reasonCode": [{"coding": [{"system": ICD, "code": "F10.20"}]}]}, True),
+    ("without its dot, in small letters", {"reasonCode": [{"coding": [{"code": "f1020"}]}]}, True),
+    ("the second reason's second code", {"reasonCode": [REASON, {"coding": [{"code": "1"}, {"code": "B20"}]}]}, True),
+    ("another reason", {"reasonCode": [REASON]}, False),
+    ("a code that begins like none", {"reasonCode": [{"coding": [{"code": "B2"}]}]}, False),
+    ("a text is no code", {"reasonCode": [{"text": "F10.20"}]}, False),
+    ("a diagnosis as R5 writes it", {"diagnosis": [{"condition": [{"concept": {"coding": [{"code": "Z21"}]}}]}]}, True),
+    ("a contained Condition", {"contained": [CONDITION], "diagnosis": [{"condition": {"reference": "#c"}}]}, True),
+    ("one that it does not name", {"contained": [CONDITION]}, False),
+    ("a reason that it contains", {"contained": [CONDITION], "reasonReference": [{"reference": "#c"}]}, True),
+    ("a contained Condition of another code",
+     {"contained": [{**CONDITION, "code": REASON}], "reasonReference": [{"reference": "#c"}]}, False),
+    ("nonsense", {"reasonCode": 5, "diagnosis": {"code": []}, "reasonReference": "Condition/c"}, False),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("fields, marked", [case[1:] for case in MARKED], ids=[case[0] for case in MARKED])
@@ -58,6 +75,30 @@ def test_what_marks_a_resource(policy: Policy, fields: dict[str, Any], marked: b
     (fact,) = read(encounter(**fields), Around(reader(policy)._reading))
     assert isinstance(fact, Milestone)
     assert fact.sensitive is marked
+
+
+BESIDE: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
+    ("that it names", CONDITION, {"diagnosis": [{"condition": {"reference": "Condition/c"}}]}, True),
+    ("that it names by its place", CONDITION, {"reasonReference": [{"reference": "urn:uuid:1"}]}, True),
+    ("that names it", {**CONDITION, "encounter": {"reference": "Encounter/e"}}, {}, True),
+    ("that names another", {**CONDITION, "encounter": {"reference": "Encounter/f"}}, {}, False),
+    ("of another code", {**CONDITION, "code": REASON, "encounter": {"reference": "Encounter/e"}}, {}, False),
+    ("that is labelled", {**CONDITION, "code": REASON, "encounter": {"reference": "Encounter/e"},
+                          **labelled(CONFIDENTIALITY, "R")}, {}, True),
+    ("of no form", {**CONDITION, "meta": {"security": 5}, "encounter": 5, "code": 5}, {}, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("condition, fields, marked", [case[1:] for case in BESIDE], ids=[case[0] for case in BESIDE])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_condition_marks_the_encounter_beside_it(
+    policy: Policy, condition: dict[str, Any], fields: dict[str, Any], marked: bool, order: int
+) -> None:
+    entries = [{"fullUrl": "urn:uuid:1", "resource": condition}, {"resource": encounter(**fields)}][::order]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    found = [fact for one in reader(policy)._envelopes.line(msgspec.json.encode(bundle)) for fact in one.facts]
+    assert [fact.sensitive for fact in found if isinstance(fact, Milestone)] == [marked]
+    assert [(fact.type, fact.reason) for fact in found if isinstance(fact, Made)] == [("Condition", Reason.NO_ROUTE)]
 
 
 def answers(policy: Policy, *facts: AnyFact) -> dict[str, tuple[Verdict, Reason]]:
@@ -81,7 +122,7 @@ def test_one_marked_copy_binds_on_every_route(policy: Policy, order: int) -> Non
     marked = msgspec.structs.replace(a_milestone(key="b"), sensitive=True)
     found = answers(policy, *[plain, marked][::order])
     assert set(found.values()) == {(Verdict.SUPPRESSED, Reason.SENSITIVE)}
-    assert len(found) == len(policy.routes)
+    assert set(found) == {route.route for route in policy.routes if Kind.ADMITTED in route.kinds}
 
 
 MARK = a_milestone(at(4), visit="v1", kind=Kind.REGISTERED)
@@ -176,9 +217,18 @@ def test_through_the_whole_job(tmp_path: Path) -> None:
 ADMISSION = (
     "MSH|^~\\&|EPIC|{unit}|||202601010800||ADT^A01|1|P|2.5\rEVN|A01|202601010800\r"
     "PID|1||M1^^^GENERAL^MR||DOE||{born}||||||||||||||||||||||{died}|{dead}\r"
-    "PV1|1|I|{place}|||||||{service}|||||||||V1\rPV2||||||||||||||||||||||{protected}\r{more}"
+    "PV1|1|I|{place}|||||||{service}|||||||||V1\rPV2|||{reason}|||||||||||||||||||{protected}\r{more}"
 )
-QUIET = {"unit": "SITE", "born": "19700101", "died": "", "dead": "", "place": "W1^2", "service": "MED", "protected": ""}
+QUIET = {
+    "unit": "SITE",
+    "born": "19700101",
+    "died": "",
+    "dead": "",
+    "place": "W1^2",
+    "service": "MED",
+    "protected": "",
+    "reason": "",
+}
 HL7 = [
     ("nothing", {}, False, None),
     ("the service", {"service": "PSY"}, True, None),
@@ -189,6 +239,14 @@ HL7 = [
     ("the building", {"place": "W1^2^3^^^^PSYCH"}, True, None),
     ("visit protection", {"protected": "Y"}, True, None),
     ("an access restriction", {"more": "ARV||A|DEM\r"}, True, None),
+    ("a diagnosis", {"more": "DG1|1||F10.20^Alcohol^I10\r"}, True, None),
+    ("a diagnosis without its dot", {"more": "DG1|1||f1020\r"}, True, None),
+    ("the other code of a diagnosis", {"more": "DG1|1||7^^L^B20^^I10\r"}, True, None),
+    ("the second diagnosis", {"more": "DG1|1||I10^^I10\rDG1|2||Z21^^I10\r"}, True, None),
+    ("another diagnosis", {"more": "DG1|1||I10^^I10\rDG1|2||B2^^I10\r"}, False, None),
+    ("a text is no code", {"more": "DG1|1|||F10.20\r"}, False, None),
+    ("the reason of an admission", {"reason": "F32.1^^I10"}, True, None),
+    ("another reason", {"reason": "I10^^I10"}, False, None),
     ("a date of death", {"died": "20260102"}, False, (BEGINNING, True)),
     ("the indicator", {"dead": "Y"}, False, (BEGINNING, True)),
     ("no death", {"dead": "N"}, False, None),

@@ -17,7 +17,7 @@ from schemas.event import AnyFact, Kind, Made, Milestone, digest, encode
 from schemas.instant import DAY, text_of
 from schemas.keyset import Keyset
 from schemas.outcome import Reason, Verdict
-from schemas.policy import Policy
+from schemas.policy import Policy, Route
 from schemas.seal import REVIEW_INFO, unseal
 from schemas.timeline import Outcome
 from transforms.audit import Audit
@@ -108,7 +108,14 @@ def visit(patient: str = PATIENT, hours: float = 5, **changes: Any) -> Milestone
     """A visit whose every value can be told from others."""
     made = a_milestone(at(hours), visit=VISIT)
     content = digest(patient, str(hours), str(changes))
-    return msgspec.structs.replace(made, patient=patient, npi=NPI, key=content, what=content[:16], **changes)
+    return msgspec.structs.replace(
+        made, patient=patient, values={**made.values, "npi": NPI}, key=content, what=content[:16], **changes
+    )
+
+
+def taking(policy: Policy) -> list[Route]:
+    """The routes that take an admission."""
+    return [route for route in policy.routes if Kind.ADMITTED in route.kinds]
 
 
 def released(route: str, event: Milestone, **changes: Any) -> Outcome:
@@ -143,8 +150,8 @@ def test_timeline_sends_each_fact_one_way(policy: Policy) -> None:
         ("closed-loop", PATIENT, *plain), ("operations", PATIENT, *plain),
     }  # fmt: skip
     # One visit and kind, one record: the earlier milestone is superseded on every route.
-    assert came("suppressed") == {(r.route, PATIENT, Verdict.SUPPRESSED, Reason.SUPERSEDED) for r in policy.routes}
-    assert came("review") == {(r.route, OTHER, Verdict.REVIEW, Reason.NO_TIME) for r in policy.routes}
+    assert came("suppressed") == {(r.route, PATIENT, Verdict.SUPPRESSED, Reason.SUPERSEDED) for r in taking(policy)}
+    assert came("review") == {(r.route, OTHER, Verdict.REVIEW, Reason.NO_TIME) for r in taking(policy)}
     assert sorted((o.verdict, o.reason, o.copy) for o in items(found["set_aside"])) == [
         ("consent", "recorded", 0), ("rejected", "malformed", 0), ("rejected", "malformed", 1),
         ("repeated", "same_message", 1),
@@ -160,7 +167,7 @@ def test_timeline_sends_each_fact_one_way(policy: Policy) -> None:
 
 def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
     event = visit()
-    outcomes = [released(route.route, event) for route in policy.routes]
+    outcomes = [released(route.route, event) for route in taking(policy)]
     found = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))
     (batch,) = found["out"]
     assert isinstance(batch, Drafts)
@@ -170,7 +177,7 @@ def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
     assert {draft.entry.route: dict(draft.made.values) for draft in batch.items} == {
         "patient-support": {
             "time": day, "milestone": "admitted", "next_action": "wait",
-            "consent_state": "support-permitted", "outreach": "eligible",
+            "consent_state": "support-hcp-visible", "outreach": "eligible",
         },
         "hcp-notification": {"time": day, "milestone": "admitted", "clinician_npi": NPI},
         "closed-loop": cell,
@@ -191,7 +198,7 @@ def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
 
 def test_tokenize_ends_the_patient(policy: Policy) -> None:
     events = [visit(), visit(hours=50, visit="VISIT-2"), visit(OTHER)]
-    outcomes = [released(route.route, event) for event in events for route in policy.routes]
+    outcomes = [released(route.route, event) for event in events for route in taking(policy)]
     drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))["out"]
     found = run(drafts, Tokenize(policy, Vault()))
     (batch,) = found["out"]
@@ -230,7 +237,7 @@ RUN = "20260101T000000Z-run"
 
 
 def crossings(policy: Policy, *events: Milestone) -> list[Any]:
-    outcomes = [released(route.route, event) for event in events for route in policy.routes]
+    outcomes = [released(route.route, event) for event in events for route in taking(policy)]
     drafts = run([Outcomes(SHARD, outcomes)], Deidentify(policy, HORIZON))["out"]
     return run(drafts, Tokenize(policy, Vault()))["out"]
 
@@ -279,14 +286,14 @@ def test_without_a_record_no_effect(policy: Policy, branch: str) -> None:
 
 
 def suppressed(policy: Policy, verdict: Verdict, reason: Reason) -> Outcomes:
-    return Outcomes(SHARD, [Outcome(visit(), route.route, verdict, reason) for route in policy.routes])
+    return Outcomes(SHARD, [Outcome(visit(), route.route, verdict, reason) for route in taking(policy)])
 
 
 def test_audit_lets_nothing_out_of_what_is_suppressed(policy: Policy) -> None:
     found = audited(policy, "suppressed", [suppressed(policy, Verdict.SUPPRESSED, Reason.NO_CONSENT)])
     assert (found["effects"], found["cells"]) == ([], [])
     (rows,) = found[f"{RUN}-00000000-suppressed"]
-    assert sorted(row["route"] for row in rows) == sorted(route.route for route in policy.routes)
+    assert sorted(row["route"] for row in rows) == sorted(route.route for route in taking(policy))
     assert {(row["verdict"], row["reason"], row["payload"], row["crm_record"]) for row in rows} == {
         ("suppressed", "no_consent", "", "")
     }
@@ -298,7 +305,7 @@ def test_audit_gives_reviewers_an_item_that_they_alone_can_open(policy: Policy) 
     assert name == f"review/{RUN}-00000000.jsonl"
     found_items = [json.loads(line) for line in content.splitlines()]
     assert [item["id"] for item in found_items] == sorted({item["id"] for item in found_items})
-    assert {item["route"] for item in found_items} == {route.route for route in policy.routes}
+    assert {item["route"] for item in found_items} == {route.route for route in taking(policy)}
     for item in found_items:
         assert (item["reason"], item["event"], item["age_days"]) == ("consent_unclear", "admitted", 39)
         assert item["deadline"] == text_of(HORIZON + policy.review.deadline_days * DAY)

@@ -2,8 +2,9 @@
 
 A history is a list of facts, each with the hour at which it arrives; a plan says at which horizons the timeline is
 moved, and which call delivers which fact. `net` is what each CRM record shows: never written and taken back are equal.
-Convergence has two premises, which the plans keep: a permit arrives no later than the call that closes what it could
-ground or renew, and nothing for a key arrives after the key's time to live.
+Convergence has three premises, which the plans keep: a permit arrives no later than the call that closes what it could
+ground or renew, what is dispensed no later than the call in which the gap falls due that it takes away, and nothing for
+a key arrives after the key's time to live.
 `LIMEN_EXAMPLES` is the number of plans for each law.
 """
 
@@ -104,6 +105,25 @@ def milestones(draw: st.DrawFn) -> Arrival:
     return Arrival(fact, arrives)
 
 
+@st.composite
+def supplies(draw: st.DrawFn) -> list[Arrival]:
+    """What is dispensed and its gap, which come in one message; or the end of the order, known when it is said."""
+    hour, course = draw(st.integers(2, 14)), draw(st.sampled_from(["c0", "c0", "c1", ""]))
+    arrives = min(LAST, hour + draw(st.sampled_from([0, 0, 1, 3])))
+    visit, published = f"d{draw(st.integers(0, 2))}", at(arrives)
+    if draw(st.integers(0, 4)) == 0:
+        ends = draw(st.sampled_from([Kind.PRESCRIBED, Kind.DISPENSED]))
+        cancels = (ends, Kind.REFILL_GAP)
+        taken_back = a_milestone(at(hour), visit=visit, kind=ends, cancels=cancels, course=course, published=published)
+        return [Arrival(taken_back, arrives)]
+    dispensed = a_milestone(at(hour), visit=visit, kind=Kind.DISPENSED, course=course, published=published)
+    if not course:
+        return [Arrival(dispensed, arrives)]
+    due = hour + draw(st.integers(1, 6))
+    gap = a_milestone(at(due), visit=visit, kind=Kind.REFILL_GAP, course=course, since=at(hour), published=published)
+    return [Arrival(dispensed, arrives), Arrival(gap, arrives)]
+
+
 VERSIONS = (1, 1, 2, 2, 3, 3, 0)  # 0: known by its time of update alone
 PERMIT, DENY = Says.PERMIT, Says.DENY
 OFTEN = [PERMIT] * 8 + [DENY, DENY, Says.ENDS, Says.VOID, Says.UNCLEAR, Says.NOTHING]
@@ -139,7 +159,9 @@ def changes(draw: st.DrawFn) -> Arrival:
 @st.composite
 def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like."""
-    found = draw(st.lists(milestones(), min_size=1, max_size=5)) + draw(st.lists(consents(), min_size=1, max_size=4))
+    found = draw(st.lists(milestones(), min_size=1, max_size=5))
+    found += [one for both in draw(st.lists(supplies(), max_size=3)) for one in both]
+    found += draw(st.lists(consents(), min_size=1, max_size=4))
     found += draw(st.lists(changes(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
     last = draw(st.sampled_from([LAST, LAST, 19, 16]))
     found = [one for one in found if one.hour <= last]
@@ -149,7 +171,7 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     for one in found:  # milestones come first
         low, high = first_call(horizons, at(one.hour)), len(horizons) - 1
         if isinstance(one.fact, Milestone):
-            high = min(high, _key_expires(one, found, horizons))
+            high = min([high, _key_expires(one, found, horizons), *_refills(one.fact, found, horizons)])
         elif isinstance(one.fact, Consent) and one.fact.says is PERMIT and punctual:
             high = min([high, *_closes(one.fact, kept, calls, horizons), *_renews(one.fact, found, horizons)])
         if low <= high:
@@ -165,6 +187,15 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
 def _key_expires(one: Arrival, found: Iterable[Arrival], horizons: Sequence[int]) -> int:
     same = [a.fact.time for a in found if isinstance(a.fact, Milestone) and a.fact.key == one.fact.key]
     return first_call(horizons, min(time for time in same if time is not None) + TIME_TO_LIVE * HOUR + 1)
+
+
+def _refills(one: Milestone, found: Iterable[Arrival], horizons: Sequence[int]) -> Iterable[int]:
+    """The calls in which the gaps fall due that what is dispensed takes away."""
+    for gap in (a.fact for a in found if isinstance(a.fact, Milestone) and a.fact.since is not None):
+        if one.kind is Kind.DISPENSED and not one.cancels and one.course in ("", gap.course):
+            assert one.time is not None and gap.since is not None and gap.time is not None
+            if gap.since < one.time <= gap.time:
+                yield first_call(horizons, gap.time)
 
 
 def _closes(permit: Consent, kept: Sequence[Arrival], calls: Sequence[int], horizons: Sequence[int]) -> Iterable[int]:

@@ -29,6 +29,7 @@ from transforms.rules import hl7_events, sensitivity
 from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Counted, Envelopes
 from transforms.rules.identity import Reading, shard_of
+from transforms.rules.tables import tables
 
 _LOG = logging.getLogger("limen.decode")
 REMEMBERED = 100_000  # patients whose shard a worker remembers
@@ -169,6 +170,7 @@ def reader(policy: Policy) -> _Reader:
         triggers,
         in_production,
         sensitivity.compiled(policy.sensitivity),
+        tables(policy),
     )
     return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read))
 
@@ -176,7 +178,7 @@ def reader(policy: Policy) -> _Reader:
 def _dated(fact: AnyFact) -> int:
     """When a fact says that something happened, for the newest of a run; BEGINNING if it does not say."""
     if isinstance(fact, Milestone):
-        return BEGINNING if fact.time is None else fact.time
+        return BEGINNING if fact.time is None or not fact.counted else fact.time
     if isinstance(fact, Consent):
         return BEGINNING if fact.given == FOREVER else fact.given
     return BEGINNING

@@ -34,9 +34,8 @@ class _Deidentify(beam.DoFn):
         self._policy, self._horizon = policy, horizon
 
     def setup(self) -> None:
-        calendar = zone(self._policy.zone)
-        self._recipes = {route.route: compiled(route, calendar) for route in self._policy.routes}
-        today = day_of(self._horizon, calendar)
+        self._recipes = {route.route: compiled(route, self._policy) for route in self._policy.routes}
+        today = day_of(self._horizon, zone(self._policy.zone))
         self._withdrawn = {route.route: withdrawn(route, today) for route in self._policy.routes}
 
     def process(self, batch: Outcomes) -> Iterable[Drafts]:
@@ -54,7 +53,7 @@ class _Deidentify(beam.DoFn):
         )  # fmt: skip
         return Draft(
             entry,
-            self._recipes[outcome.route](event, reason) if not outcome.retracts else self._withdrawn[outcome.route],
+            self._withdrawn[outcome.route] if outcome.retracts else self._recipes[outcome.route](event, reason, facts),
             event.patient,
             event.stay,
             event.kind,

@@ -202,7 +202,7 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     for place, fact in enumerate(sorted(facts, key=lambda fact: fact.key)):
         if isinstance(fact, Milestone):
             routes = known.routes.get(fact.kind, ())
-            routed, pairs = routed + 1, pairs + len(routes)
+            routed, pairs = routed + fact.counted, pairs + len(routes)
             outcomes += [Outcome(fact, r.name, Verdict.REVIEW, Reason.DEFECT, (), place) for r in routes]
         elif isinstance(fact, Consent):
             outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.DEFECT, (), place))

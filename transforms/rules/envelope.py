@@ -15,10 +15,10 @@ import msgspec
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
-from transforms.rules import fhir, fhir_consent
+from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_parts import ABSENT, Part
-from transforms.rules.identity import Reading, national_provider
+from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
@@ -127,8 +127,8 @@ class Envelopes:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
             return Counted(body, [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)], None)
-        if kind in fhir.READERS:
-            return Counted(body, fhir.read(tree, around), None)
+        if kind in fhir_events.READERS and isinstance(tree, dict):
+            return Counted(body, fhir_events.read(tree, around), None)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
             return _told(body, kind, said, set())
         return Counted(body, [unrouted(kind, Reason.NO_ROUTE)], None)
@@ -190,20 +190,13 @@ class Envelopes:
 
 
 def _within(entries: list[Entry], resources: list[Any], around: Around) -> Around:
-    """What the entries of one Bundle may refer to. A reference that means two patients means none."""
-    patients: dict[str, str | None] = {}
-    providers: dict[str, str] = {}
-    for entry, tree in zip(entries, resources, strict=True):
-        kind = _kind(tree)
-        if kind == "Patient":
-            key = fhir.patient_in(tree, around)
-            called = names(entry.fullUrl or "", tree)
-            patients.update({name: key if patients.get(name, key) == key else None for name in called})
-        elif kind == "Practitioner":
-            stated = [i.value or "" for i in fhir.named(tree) or () if i.system == fhir.NPI_SYSTEM]
-            npi = national_provider(stated[0]) if stated else ""
-            providers.update(dict.fromkeys(names(entry.fullUrl or "", tree), npi))
-    return msgspec.structs.replace(around, patients=patients, providers=providers)
+    """What the entries of one Bundle may refer to."""
+    named = (
+        (list(names(entry.fullUrl or "", tree)), tree)
+        for entry, tree in zip(entries, resources, strict=True)
+        if _kind(tree) in fhir.REFERRED
+    )
+    return fhir.within(named, Around(around.reading, around.source, around.native, around.envelope))
 
 
 def _carried_by(entries: list[Entry], resources: list[Any]) -> set[str]:

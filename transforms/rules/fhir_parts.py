@@ -51,12 +51,20 @@ class Participant(Part, frozen=True, gc=False):
     actor: Reference | None = None  # Appointment
 
 
+class Quantity(Part, frozen=True, gc=False):
+    value: int | float | None = None
+    comparator: str | None = None
+    unit: str | None = None
+    system: str | None = None
+    code: str | None = None
+
+
 class Link(Part, frozen=True, gc=False):
     other: Reference | None = None
 
 
 class Resource(Part, frozen=True, gc=False):
-    """The union of what the four clinical types need; elements of other types stay unread."""
+    """What is read of every clinical type. The elements that only mark a resource as sensitive may have any form."""
 
     resourceType: str
     id: str | None = None
@@ -66,14 +74,63 @@ class Resource(Part, frozen=True, gc=False):
     contained: list[dict[str, object]] | None = None
     identifier: list[FhirIdentifier] | None = None
     status: str | None = None
+    reasonCode: object = None
+    reasonReference: object = None
+    diagnosis: object = None
+    serviceType: object = None
+
+
+class Encounter(Resource, frozen=True, gc=False):
     subject: Reference | None = None
-    patient: Reference | None = None
     class_: Coding | None = msgspec.field(default=None, name="class")
     period: Period | None = None
     participant: list[Participant] | None = None
+
+
+class EpisodeOfCare(Resource, frozen=True, gc=False):
+    patient: Reference | None = None
+    period: Period | None = None
+    type: list[Concept] | None = None
+
+
+class Appointment(Resource, frozen=True, gc=False):
+    participant: list[Participant] | None = None
     created: str | None = None
     end: str | None = None
-    serviceType: Concept | list[Concept] | None = None
+
+
+class AppointmentResponse(Resource, frozen=True, gc=False):
+    appointment: Reference | None = None
+    actor: Reference | None = None
+    participantStatus: str | None = None
+
+
+class Medicated(Resource, frozen=True, gc=False):
+    """What an order and a dispense have in common."""
+
+    subject: Reference | None = None
+    medicationCodeableConcept: Concept | None = None
+    medicationReference: Reference | None = None
+
+
+class MedicationRequest(Medicated, frozen=True, gc=False):
+    intent: str | None = None
+    doNotPerform: object = None  # a modifier: of whatever form, unless it is false
+    authoredOn: str | None = None
+
+
+class MedicationDispense(Medicated, frozen=True, gc=False):
+    whenHandedOver: str | None = None
+    daysSupply: Quantity | None = None
+
+
+class ResearchSubject(Resource, frozen=True, gc=False):
+    individual: Reference | None = None
+    study: Reference | None = None
+    period: Period | None = None
+
+
+class Patient(Resource, frozen=True, gc=False):
     link: list[Link] | None = None
     birthDate: object = None  # these three of any type: a Patient that is half broken may be a child, or dead
     deceasedBoolean: object = None

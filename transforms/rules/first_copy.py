@@ -162,6 +162,9 @@ class Received:
         return tuple(sorted((key, number) for key, number in self._repeats.items() if key in keys))
 
     def _repeat(self, fact: AnyFact, reason: Reason, verdict: Verdict = Verdict.REPEATED) -> None:
-        """One more of the same: numbered, so that each copy keeps an audit record of its own."""
+        """One more of the same: numbered, so that each copy keeps an audit record of its own. What was computed from
+        another milestone is no message, and needs none."""
+        if isinstance(fact, Milestone) and not fact.counted:
+            return
         copy = self._repeats[fact.key] = self._repeats.get(fact.key, 0) + 1
         self.outcomes.append(Outcome(fact, "", verdict, reason, (), copy))

@@ -145,6 +145,8 @@ class Hl7Message:
     def every(self, *names: str) -> list[Segment]:
         """All segments of these names in the order of the message; `field(0)` is a segment's name."""
         starts = tuple([name + self._delimiters.field for name in names])
+        if f"\r{starts[0]}" not in self._text and len(starts) == 1:  # the usual case: no line is looked at
+            return []
         return [Segment(line, self._delimiters) for line in self._text.split("\r") if line.startswith(starts)]
 
 

@@ -5,16 +5,17 @@
     patient  PID-3 in the order of the policy's identifier types; system from CX.4, else the sender (MSH-4, else MSH-3)
     class    PV1-2 (HL7 table 0004)
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
-    marks    MSH-4, PV1-3, PV1-10, PV2-22, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
+    channel  PID-13, PID-14: of what kind the contact of the first rank is
+    marks    MSH-4, PV1-3, PV1-10, PV2-3, PV2-22, DG1-3, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
 
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
-from transforms.rules import hl7
+from transforms.rules import contact, hl7
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
 from transforms.rules.identity import (
@@ -25,7 +26,7 @@ from transforms.rules.identity import (
     national_provider,
     preferred,
 )
-from transforms.rules.sensitivity import Sensitivity, adult_at
+from transforms.rules.sensitivity import Sensitivity, adult_at, diagnosed
 from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
@@ -86,19 +87,27 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
     else:
         visit = visited.value(19) if visited else ""
     moment, span = found or (None, 0)
-    service_class = npi = ""
     cancels = kinds if means is CANCELLATION else ()
-    if not cancels:
-        coded = visited.value(2) if visited else ""
-        service_class = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
-        npi = _provider(visited) if visited else ""
-    what = digest(patient, kinds[0], visit, moment, span, service_class, npi, cancels)[:16]
+    values = {} if cancels else _values(person, visited)
+    what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
     sensitive = _sensitive(message, header, visited, reading.sensitivity)
     milestone = Milestone(
-        key, patient, kind, what, kinds[0], visit, moment, span, service_class, npi, cancels, None, sensitive
+        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, sensitive
     )  # fmt: skip
     return [milestone, *_beside(person, milestone, reading)]
+
+
+def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
+    """What a recipe may read, by the names of fields.yaml: words of closed sets, and the clinician's number."""
+    found = {"channel": contact.of_hl7(person.repeats(13) + person.repeats(14))}
+    if visited is None:
+        found["service_class"] = "unknown"
+    else:
+        coded = visited.value(2)
+        found["service_class"] = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
+        found["npi"] = _provider(visited)
+    return {name: value for name, value in found.items() if value}
 
 
 def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[AnyFact]:
@@ -110,11 +119,17 @@ def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[Any
 
 
 def _sensitive(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> bool:
-    """Is it marked by its unit (MSH-4), service (PV1-10), place (PV1-3), PV2-22, or an access restriction (ARV)?"""
+    """Is it marked by its unit (MSH-4), service (PV1-10), place (PV1-3), PV2-22, a diagnosis (DG1-3, PV2-3), or an
+    access restriction (ARV)?"""
     if header.value(4).upper() in known.facilities or message.first("ARV") is not None:
         return True
+    codes = [segment.value(3, part) for segment in message.every("DG1") for part in (1, 4)]
     visit_protection = message.first("PV2")
-    if visit_protection is not None and visit_protection.value(22) == "Y":
+    if visit_protection is not None:
+        if visit_protection.value(22) == "Y":
+            return True
+        codes += (visit_protection.value(3), visit_protection.value(3, 4))
+    if codes and diagnosed(codes, known):
         return True
     if visited is None:
         return False

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from schemas.event import digest
 from transforms.rules.sensitivity import Sensitivity
+from transforms.rules.tables import Tables
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
 NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
@@ -32,6 +33,7 @@ class Reading(NamedTuple):
     triggers: frozenset[str] | None = None  # HL7 triggers whose milestones are taken; None: all
     production: bool = False  # take HL7 messages of processing id P only
     sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
+    tables: Tables = Tables()  # programmes, studies, refills
 
 
 class Identifier(NamedTuple):

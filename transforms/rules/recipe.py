@@ -6,43 +6,46 @@ Rule source: 45 CFR 164.514(b)(2) and (e); DESIGN section 3, De-identification.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, tzinfo
+from datetime import UTC
 
 import msgspec
 
 from schemas.crossing import Deidentified
-from schemas.event import Milestone
-from schemas.instant import DAY, day_of
+from schemas.event import Consent, Milestone
+from schemas.instant import DAY, day_of, zone
 from schemas.outcome import Reason
-from schemas.policy import INBOUND, Route
+from schemas.policy import OF_EVERY_EVENT, Policy, Route
 from schemas.recipe import Action, Row
 
 REMEMBERED = 100_000  # distinct results kept for each recipe
 
-Recipe = Callable[[Milestone, Reason], Deidentified]
+Recipe = Callable[[Milestone, Reason, tuple[Consent, ...]], Deidentified]
 
 
-def compiled(route: Route, calendar: tzinfo) -> Recipe:
-    """The recipe of a route as one function. `calendar` is the zone in which a day is meant.
+def compiled(route: Route, policy: Policy) -> Recipe:
+    """The recipe of a route as one function of an event, the reason of its release and the consents that ground it.
+    A day is meant in the policy's zone.
 
     A result depends on few distinct values (a day, a kind, a class, a clinician), so it is remembered.
     """
+    calendar = zone(policy.zone)
     rows = [row for row in route.recipe if row.action not in (Action.DROP, Action.TOKEN)]
     read = {row.field for row in rows}
-    by_class, by_npi, by_consent = "service_class" in read, "npi" in read, "consent" in read
+    names = sorted(read.difference(OF_EVERY_EVENT))
+    by_consent = "consent" in read
+    fields = [row.field for row in policy.fields]
     known: dict[object, Deidentified] = {}
 
-    def recipe(event: Milestone, reason: Reason) -> Deidentified:
+    def recipe(event: Milestone, reason: Reason, facts: tuple[Consent, ...]) -> Deidentified:
         time = event.time or 0
         day = time // DAY if calendar is UTC else day_of(time, calendar)
-        service_class = event.service_class if by_class else ""
-        npi = event.npi if by_npi else ""
-        consent = reason.value if by_consent and reason is Reason.PERMITTED else ""
-        look = (event.kind, day, service_class, npi, consent)
+        purposes = facts[0].purposes if by_consent and facts and reason is Reason.PERMITTED else ()
+        values = event.values
+        look = (event.kind, day, purposes, *[values.get(name, "") for name in names])
         found = known.get(look)
         if found is None:
-            inbound = {"kind": event.kind, "time": day_of(time, calendar), "service_class": service_class, "npi": npi}
-            found = _apply(rows, {**inbound, "consent": consent}, route.recipe)
+            inbound = {**values, "kind": event.kind, "time": day_of(time, calendar), "consent": policy.scope(purposes)}
+            found = _apply(rows, inbound, route.recipe, fields)
             if len(known) < REMEMBERED:
                 known[look] = found
         return found
@@ -58,16 +61,16 @@ def withdrawn(route: Route, day: str) -> Deidentified:
     return Deidentified({"time": day}, fates, msgspec.Raw(msgspec.json.encode({"after_revocation": rule})), "")
 
 
-def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...]) -> Deidentified:
+def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...], fields: list[str]) -> Deidentified:
     values, fates = {}, []
     for row in rows:
-        value = _ACTIONS[row.action](row, inbound[row.field])
+        value = _ACTIONS[row.action](row, inbound.get(row.field, ""))
         if value:
             values[row.to] = value
         fates.append(f"{row.field}:{row.action if value else 'absent'}>{row.to}")
     fates += [f"{row.field}:token>{row.to}" for row in whole if row.action is Action.TOKEN]
     passed = {row.field for row in whole if row.action is not Action.DROP}
-    fates += [f"{field}:drop" for field in INBOUND if field not in passed]
+    fates += [f"{field}:drop" for field in fields if field not in passed]
     data = msgspec.json.encode({name: value for name, value in values.items() if name != "time"})
     cell = msgspec.json.encode([values.get(row.to, "") for row in rows]).decode()
     return Deidentified(values, " ".join(fates), msgspec.Raw(data), cell)

@@ -9,6 +9,7 @@ from schemas.instant import BEGINNING, DAY, day_of, from_fhir, zone
 from schemas.policy import Policy, Route
 from transforms.rules.consent import Scope
 from transforms.rules.records import scope_of
+from transforms.rules.tables import Recruiting, recruiting
 
 TIME_TO_LIVE = 400 * DAY  # how long the key of a message is remembered after its event; never shorter than a wait
 
@@ -40,20 +41,21 @@ class RouteRule(NamedTuple):
 
 class Rules(NamedTuple):
     """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;
-    `last` is the horizon of its last run (BEGINNING: none yet)."""
+    `last` is the horizon of its last run (BEGINNING: none yet). `studies`: protocol code → when it may recruit."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
     named: Mapping[str, RouteRule]
     time_to_live: int
     keeps: bool
     last: int = BEGINNING
+    studies: Mapping[str, Recruiting] = {}
 
 
 def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
     """The rules of a timeline. `keeps`: there is a ledger between calls, moved to `last` by the call before."""
     of_route = {route.route: _rule(route, policy) for route in policy.routes}
     routes = {kind: tuple(of_route[r.route] for r in policy.routes if kind in r.kinds) for kind in Kind}
-    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last)
+    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy))
 
 
 def _rule(route: Route, policy: Policy) -> RouteRule:

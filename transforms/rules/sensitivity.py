@@ -6,7 +6,7 @@ HIV, reproductive health and minors; all of them as the policy's sensitivity.yam
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,12 +19,14 @@ _YEAR = re.compile(r"(?:18|19|20)\d\d", re.ASCII)
 
 
 class Sensitivity(NamedTuple):
-    """The policy's lists, ready to be looked up in. `labels` are (system, code), the others in capitals."""
+    """The policy's lists, ready to be looked up in. `labels` are (system, code), the others in capitals; `diagnoses` by
+    their first letter."""
 
     labels: frozenset[tuple[str | None, str]] = frozenset()
     services: frozenset[str] = frozenset()
     locations: frozenset[str] = frozenset()
     facilities: frozenset[str] = frozenset()
+    diagnoses: Mapping[str, tuple[str, ...]] = {}
     majority_age: int = 18
 
 
@@ -37,7 +39,9 @@ def compiled(written: Written) -> Sensitivity:
     services, locations, facilities = (
         frozenset(map(str.upper, codes)) for codes in (written.services, written.locations, written.facilities)
     )
-    return Sensitivity(labels, services, locations, facilities, written.majority_age)
+    letters = {code[0] for code in written.diagnoses}
+    diagnoses = {letter: tuple(code for code in written.diagnoses if code[0] == letter) for letter in letters}
+    return Sensitivity(labels, services, locations, facilities, diagnoses, written.majority_age)
 
 
 def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivity) -> bool:
@@ -48,6 +52,17 @@ def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivit
 def served(codes: Iterable[str | None], known: Sensitivity) -> bool:
     """Does the service mark it? FHIR serviceType, HL7 PV1-10."""
     return any(code.upper() in known.services for code in codes if code)
+
+
+def diagnosed(codes: Iterable[str], known: Sensitivity) -> bool:
+    """Does a diagnosis mark it? HL7 DG1-3, PV2-3; FHIR reasonCode, diagnosis, Condition.code. Of whatever code system:
+    a code of another one that begins alike is marked too."""
+    begins = known.diagnoses
+    return any(
+        code.upper().replace(".", "").startswith(begins[letter])
+        for code in codes
+        if (letter := code[:1].upper()) in begins
+    )
 
 
 def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:

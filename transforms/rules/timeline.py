@@ -19,7 +19,7 @@ from schemas.event import AnyFact, Consent, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
-from transforms.rules.consent import Standing, decide, ended, standing
+from transforms.rules.consent import Scope, Standing, decide, ended, standing
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.routing import RouteRule, Rules
 
@@ -31,7 +31,9 @@ class Counts(NamedTuple):
     pairs: int = 0
 
 
-HELD, RELEASED = Verdict.HELD, Verdict.RELEASED  # bound once: each look-up of an enum's member costs as much as a Pair
+# Bound once: each look-up of an enum's member costs as much as a Pair.
+HELD, RELEASED = Verdict.HELD, Verdict.RELEASED
+DISPENSED, TRIAL_ELIGIBLE = Kind.DISPENSED, Kind.TRIAL_ELIGIBLE
 
 Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
 Place = tuple[str, Kind]  # (visit, kind)
@@ -60,7 +62,8 @@ def advance(
         resolves = {known.token(pair) for pair in settled if pair.shown}
         taken = (pair for record, pair in before.items() if record not in shown)
         outcomes += [_retracted(pair, known, severs=known.token(pair) not in resolves) for pair in taken]
-    counts = Counts(len(received.routed), sum([len(rules.routes[milestone.kind]) for milestone in received.routed]))
+    counted = sum([milestone.since is None for milestone in received.routed])
+    counts = Counts(counted, sum([len(rules.routes[milestone.kind]) for milestone in received.routed]))
     if not rules.keeps:
         return timeline, outcomes, counts, FOREVER
     written = _numbered(outcomes, known, dict(timeline.written))
@@ -96,25 +99,46 @@ class _Known:
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
         self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
+        self._dispensed: dict[str, list[int | None]] = {}  # course → when; "": of a medication that is not known
+        gaps = []
         for one in self.milestones.values():
             if one.cancels:
                 self._withdraw(one)
-            elif one.time is not None and one.time <= horizon and one.what not in self._late:
+            elif one.kind is DISPENSED:
+                self._dispensed.setdefault(one.course, []).append(one.time)
+            if not one.cancels and one.time is not None and one.time <= horizon and one.what not in self._late:
+                if one.since is None:
+                    self._rank(one, (one.time, one.what))
+                else:
+                    gaps.append(one)
+        for one in gaps:
+            if one.time is not None and not self._refilled(one):  # a gap that never was outranks nothing
                 self._rank(one, (one.time, one.what))
 
     def _withdraw(self, one: Milestone) -> None:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
         for kind in one.cancels:
-            place = (one.visit, kind)  # "": of whatever visit
             self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
-            self._withdrawn[place] = max(until, self._withdrawn.get(place, BEGINNING))
+            names = [one.visit]  # "": of whatever visit
+            if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
+                names.append(one.course)
+            for name in names:
+                self._withdrawn[name, kind] = max(until, self._withdrawn.get((name, kind), BEGINNING))
 
     def _taken_back(self, one: Milestone) -> int:
         """Up to when milestones of this visit and kind were taken back. A cancellation that names no visit may mean any
         visit, and a milestone that names none may be meant by any."""
         if not one.visit:
             return self._any_visit.get(one.kind, BEGINNING)
-        return max(self._withdrawn.get((visit, one.kind), BEGINNING) for visit in (one.visit, ""))
+        names = (one.visit, "") if one.since is None else (one.visit, "", one.course)
+        return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
+
+    def _refilled(self, gap: Milestone) -> bool:
+        """Was something dispensed in the gap's course in time? What is undated or of no known medication may be it."""
+        since, time = gap.since, gap.time
+        assert since is not None and time is not None  # noqa: S101  a gap is computed from a time
+        times = [*self._dispensed.get(gap.course, ()), *self._dispensed.get("", ())]
+        return any(at is None or since < at <= time for at in times)
 
     def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
         place = _place(one)
@@ -155,8 +179,8 @@ class _Known:
         time = one.time
         if time is None:
             return Verdict.REVIEW, Reason.NO_TIME, ()
-        if self._withdrawn and time <= self._taken_back(one):
-            return Verdict.SUPPRESSED, Reason.CANCELLED, ()
+        if (self._withdrawn or one.since is not None) and (gone := self._gone(one, time)) is not None:
+            return Verdict.SUPPRESSED, gone, ()
         if rule is None or not rule.enabled:  # switched off, or no longer in the policy
             return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
         keeps, horizon = self.rules.keeps, self.horizon
@@ -166,12 +190,8 @@ class _Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        if self._sensitive and one.stay in self._sensitive:
-            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
-        if scope.needs_permit and self._died:
-            return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if scope.needs_permit and time < self._adult_at:
-            return Verdict.REVIEW, Reason.MINOR, ()
+        if (protected := self._before_consent(one, time, scope)) is not None:
+            return protected
         known = self._standings.get(rule.name)
         if known is None:
             known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
@@ -195,6 +215,29 @@ class _Known:
         if closes <= self.rules.last:
             return Verdict.SUPPRESSED, Reason.WINDOW_CLOSED, decided[2]
         return decided
+
+    def _gone(self, one: Milestone, time: int) -> Reason | None:
+        """Why a milestone never was, or None. A gap is as old as what it was computed from."""
+        if (time if one.since is None else one.since) <= self._taken_back(one):
+            return Reason.CANCELLED
+        return Reason.REFILLED if one.since is not None and self._refilled(one) else None
+
+    def _before_consent(self, one: Milestone, time: int, scope: Scope) -> Verdicts | None:
+        """What no consent is asked for: it is withheld from everybody, or from all who need a permit."""
+        if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):
+            return Verdict.SUPPRESSED, Reason.STUDY_NOT_APPROVED, ()
+        if self._sensitive and one.stay in self._sensitive:
+            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
+        if scope.needs_permit and self._died:
+            return Verdict.SUPPRESSED, Reason.DECEASED, ()
+        if scope.needs_permit and time < self._adult_at:
+            return Verdict.REVIEW, Reason.MINOR, ()
+        return None
+
+    def _recruits(self, one: Milestone, time: int) -> bool:
+        """Was the study approved, protocol and site, when the patient was found eligible, and is it still open?"""
+        study = self.rules.studies.get(one.values.get("protocol", ""))
+        return study is not None and study.begins <= time and self.horizon < study.ends
 
 
 # --- 3. settle -----------------------------------------------------------------------------------------------------
@@ -272,6 +315,8 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
     horizon, time_to_live = known.horizon, known.rules.time_to_live
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
     kept |= {p.what for p in pairs if p.open or p.shown}
+    if any(c.since is not None and c.what in kept for c in received.copies):  # judged by all that was dispensed
+        kept |= {c.what for c in received.copies if c.kind is DISPENSED or c.kind is Kind.PRESCRIBED}
     copies = tuple(sorted((c for c in received.copies if c.what in kept), key=order))
     after = Timeline(
         copies,
@@ -290,6 +335,8 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
             instants.append(one.time + rule.scope.wait)
             if rule.window is not None:
                 instants.append(rule.window.closes(one.time))
+        if one.kind is TRIAL_ELIGIBLE and (study := known.rules.studies.get(one.values.get("protocol", ""))):
+            instants.append(study.ends)
     for consent in after.consents:
         if consent.says is Says.PERMIT:
             end = ended(consent, after.consents)

@@ -1,0 +1,270 @@
+"""FHIR R4 resources to facts: visits, programmes, medication, studies, Patient (Consent: `fhir_consent`).
+
+What a status means stands in `fhir_statuses`. Only what a recipe may read is decoded: no name, address, telecom or text
+of a resource reaches a fact. A modifier that is not understood rejects the resource (FHIR R4, 2.20 modifierExtension;
+implicitRules).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.errors import MessageError
+from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, content_of, digest
+from schemas.instant import FOREVER, from_fhir
+from schemas.outcome import Reason, Verdict
+from transforms.rules import fhir_marks
+from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, patient_of, split_reference
+from transforms.rules.fhir_medication import course, supplied
+from transforms.rules.fhir_parts import (
+    Appointment,
+    AppointmentResponse,
+    Encounter,
+    EpisodeOfCare,
+    FhirIdentifier,
+    MedicationDispense,
+    MedicationRequest,
+    Meta,
+    Participant,
+    Patient,
+    Period,
+    Reference,
+    ResearchSubject,
+    Resource,
+)
+from transforms.rules.fhir_statuses import STATUSES
+from transforms.rules.identity import idempotency_key, national_provider, patient_key, preferred
+from transforms.rules.sensitivity import adult_at
+from transforms.rules.vocabulary import unrouted
+
+CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
+
+# Encounter.class, v3-ActCode, to the closed service classes (shared with PV1-2 by `hl7_events`).
+SERVICE_CLASSES = {
+    "IMP": "inpatient",
+    "ACUTE": "inpatient",
+    "NONAC": "inpatient",
+    "AMB": "outpatient",
+    "EMER": "emergency",
+}
+ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})  # request-intent
+NOTHING: dict[str, str] = {}
+UNKNOWN = {"service_class": "unknown"}
+
+
+def read(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
+    """The facts of one clinical resource, given as what its JSON holds. Raises MessageError."""
+    form, reader = READERS[str(tree["resourceType"])]
+    try:
+        resource = msgspec.convert(tree, form)
+    except msgspec.ValidationError:
+        raise MessageError(Reason.MALFORMED) from None
+    if resource.contained:
+        around = containing(resource.contained, around)
+    if resource.modifierExtension is not None or resource.implicitRules is not None:
+        raise MessageError(Reason.UNKNOWN_MODIFIER)
+    return reader(resource, around)
+
+
+def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
+    """Encounter.status `finished` is a discharge at `period.end`."""
+    coded = resource.class_.code if resource.class_ else None
+    values = {"service_class": SERVICE_CLASSES.get(coded, "other") if coded else "unknown"}
+    if npi := _provider(resource.participant, around):
+        values["npi"] = npi
+    ended = resource.period.end if resource.period else None
+    return _stated(resource, around, resource.subject, ended, values)
+
+
+def _provider(participants: list[Participant] | None, around: Around) -> str:
+    """The first clinician's NPI that is stated to be one: by the identifier's system, or in the same Bundle."""
+    for one in participants or ():
+        person = one.individual
+        if person is None or one.modifierExtension is not None:
+            continue
+        text, stated = person.reference or "", ""
+        if person.identifier is not None and person.identifier.system == NPI_SYSTEM:
+            stated = person.identifier.value or ""
+        elif text.startswith(CONDITIONAL_NPI):
+            stated = text.removeprefix(CONDITIONAL_NPI)
+        if npi := national_provider(stated) or around.providers.get(text, ""):
+            return npi
+    return ""
+
+
+def episode_of_care(resource: EpisodeOfCare, around: Around) -> list[AnyFact]:
+    """EpisodeOfCare: enrolled at `period.start`, completed at `period.end`; the support tier of its programme."""
+    period, known = resource.period or Period(), around.reading.tables.programmes
+    codes = [f"{coding.system}|{coding.code}" for kind in resource.type or () for coding in kind.coding or ()]
+    tiers = {known[code] for code in codes if code in known}
+    values = {**UNKNOWN, "enrolment": resource.status or ""}
+    if len(tiers) == 1:
+        values["tier"] = tiers.pop()
+    when = period.start if resource.status == "active" else period.end
+    return _stated(resource, around, resource.patient, when, values)
+
+
+def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
+    """Appointment: booked at `created` (when the booking was made), attended at `end`.
+
+    The patient is the participant whose actor is a Patient (Appointment.participant.actor).
+    """
+    people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
+    patients = [person for person in people if _is_patient(person, around)]
+    if len({patient_of(person, around) for person in patients}) > 1:
+        raise MessageError(Reason.NO_PATIENT)  # of two patients, neither is meant alone
+    subject = patients[0] if patients else None
+    when = resource.end if resource.status == "fulfilled" else resource.created
+    return _stated(resource, around, subject, when, UNKNOWN)
+
+
+def appointment_response(resource: AppointmentResponse, around: Around) -> list[AnyFact]:
+    """AppointmentResponse: a patient who declines takes the booking back, when it was said (meta.lastUpdated)."""
+    actor, booked = resource.actor, resource.appointment or Reference()
+    if actor is None or not _is_patient(actor, around):
+        return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+    named = booked.identifier.value if booked.identifier else None
+    visit = named or split_reference(booked.reference or "")[1].rpartition("/")[2]
+    return _stated(resource, around, actor, None, status=resource.participantStatus or "", visit=visit)
+
+
+def medication_request(resource: MedicationRequest, around: Around) -> list[AnyFact]:
+    """MedicationRequest: prescribed at `authoredOn`, if it is an order to do something. A gap falls due if nothing is
+    dispensed on it."""
+    if resource.status == "active" and (resource.intent not in ORDERS or resource.doNotPerform not in (None, False)):
+        return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+    name = course(resource, around.source or around.reading.source)
+    facts = _stated(resource, around, resource.subject, resource.authoredOn, course=name)
+    return facts + _lapse(facts, around.reading.tables.first_fill)
+
+
+def medication_dispense(resource: MedicationDispense, around: Around) -> list[AnyFact]:
+    """MedicationDispense: dispensed at `whenHandedOver`. A gap falls due when `daysSupply` and the policy's days of
+    grace have passed."""
+    name = course(resource, around.source or around.reading.source)
+    facts = _stated(resource, around, resource.subject, resource.whenHandedOver, course=name)
+    lasts = supplied(resource.daysSupply)
+    return facts if lasts is None else facts + _lapse(facts, lasts + around.reading.tables.gap)
+
+
+def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
+    """The gap that falls due so long after a milestone, unless its medication or its time is not known."""
+    one = facts[0]
+    if not isinstance(one, Milestone) or one.cancels or one.time is None or not one.course:
+        return []
+    time, since = one.time + after, one.time
+    what = content_of(one.patient, Kind.REFILL_GAP, one.visit, time, 0, NOTHING, (), one.course, since)
+    return [
+        Milestone(
+            digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
+            (), None, one.sensitive, one.course, since,
+        )
+    ]  # fmt: skip
+
+
+def research_subject(resource: ResearchSubject, around: Around) -> list[AnyFact]:
+    """ResearchSubject: eligible at `period.start`, else when last touched; of its study only the policy's own protocol
+    code is kept."""
+    study, known = resource.study or Reference(), around.reading.tables.studies
+    stated = study.identifier or FhirIdentifier()
+    text = (study.reference or "").partition("/_history/")[0]
+    protocols = {known[name] for name in (f"{stated.system}|{stated.value}", text) if name in known}
+    values = {"protocol": protocols.pop()} if len(protocols) == 1 else NOTHING
+    when = resource.period.start if resource.period else None
+    return _stated(resource, around, resource.individual, when, values)
+
+
+def _is_patient(reference: Reference, around: Around) -> bool:
+    text = reference.reference or ""
+    named = text.startswith("Patient?") or split_reference(text)[1].startswith("Patient/") or text in around.patients
+    return named or reference.type == "Patient"
+
+
+def _stated(
+    resource: Resource,
+    around: Around,
+    subject: Reference | None,
+    when: str | None,
+    values: dict[str, str] = NOTHING,
+    *,
+    course: str = "",
+    status: str | None = None,
+    visit: str | None = None,
+) -> list[AnyFact]:
+    """The milestone that a status states or takes back, by the table of its type."""
+    status = resource.status or "" if status is None else status
+    table = STATUSES[resource.resourceType]
+    cancels = table.withdraws if status in table.ends else ()
+    if not cancels and status not in table.states:
+        return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+    patient = patient_of(subject, around)
+    if not patient:
+        raise MessageError(Reason.NO_PATIENT)
+    zone = around.reading.zone
+    found = from_fhir(when, zone)
+    if cancels or not found:
+        touched = from_fhir(resource.meta.lastUpdated, zone) if resource.meta else None
+        # taken back when it was last touched, at the earliest when it happened
+        found = max(found, touched) if found and touched else found or touched
+    if cancels:
+        values = NOTHING
+    elif around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
+        values = {**values, "channel": channel}
+    kind = cancels[0] if cancels else table.states[status]
+    if visit is None and resource.identifier:
+        visit = next((i.value for i in resource.identifier if i.value), None)
+    visit = resource.id or "" if visit is None else visit
+    time, span = found or (None, 0)
+    what = content_of(patient, kind, visit, time, span, values, cancels, course)
+    key = _key(resource, around, patient, what)
+    return [
+        Milestone(
+            key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
+            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course,
+        )
+    ]  # fmt: skip
+
+
+def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
+    if around.native:
+        return idempotency_key(around.source, around.envelope, patient, around.native, "", what)
+    meta = resource.meta or Meta()
+    version = meta.versionId or meta.lastUpdated or what.hex()
+    native = f"{resource.resourceType}/{resource.id}" if resource.id else ""
+    return idempotency_key(around.reading.source, resource.resourceType, patient, native, version, what)
+
+
+def patient(resource: Patient, around: Around) -> list[AnyFact]:
+    """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
+    One that links to another changes identity, for both sides."""
+    key, source = preferred(identifiers(resource.identifier), around.reading.identity_types), around.source
+    own = patient_key(source or around.reading.source, f"Patient/{resource.id}") if resource.id else ""
+    sides = [key, own, *(patient_of(link.other, around) for link in resource.link or ())]
+    told = tuple(sorted({side for side in sides if side}))
+    if not resource.link:
+        if not told:
+            return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
+        died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+        name = _key(resource, around, told[0], digest(told, adult, died)[:16])
+        return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
+    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
+    if not told:
+        raise MessageError(Reason.NO_PATIENT)
+    time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
+    name = _key(resource, around, told[0], digest(told, time)[:16])
+    return [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)]
+
+
+# Type → its parts that are read, and their reader
+READERS: dict[str, tuple[type[Resource], Callable[[Any, Around], list[AnyFact]]]] = {
+    "Encounter": (Encounter, encounter),
+    "EpisodeOfCare": (EpisodeOfCare, episode_of_care),
+    "Appointment": (Appointment, appointment),
+    "AppointmentResponse": (AppointmentResponse, appointment_response),
+    "MedicationRequest": (MedicationRequest, medication_request),
+    "MedicationDispense": (MedicationDispense, medication_dispense),
+    "ResearchSubject": (ResearchSubject, research_subject),
+    "Patient": (Patient, patient),
+}
