@@ -9,14 +9,16 @@ second run writes the same records.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.crossing import Entries
 from schemas.opaque import opaque
-from schemas.outcome import Reason
+from schemas.outcome import Reason, Verdict
 
 VERSION = 1
 
@@ -73,90 +75,145 @@ RULES: Mapping[Reason, str] = {
 READING = "transforms/decode.py"  # every other reason
 
 
-class Places(NamedTuple):
-    """The words that a route's records share, by the route's place in the policy; place 0 is "no route"."""
+class Words(NamedTuple):
+    """What the records of one route share."""
 
-    routes: Sequence[str]
-    purposes: Sequence[str]
-    destinations: Sequence[str]
-    recipes: Sequence[str]
-    levels: Sequence[str]
-
-
-class Columns(NamedTuple):
-    """The columns that differ from record to record, as lists of one length. `event` is 16 bytes, `place` an index into
-    `Places`."""
-
-    event: Sequence[bytes]
-    type: Sequence[str]
-    verdict: Sequence[str]
-    reason: Sequence[str]
-    place: Sequence[int]
-    fates: Sequence[str]
-    correlationid: Sequence[str]
-    payload: Sequence[str]
-    crm_record: Sequence[str]
-    consents: Sequence[Sequence[str]]
-    ordinal: Sequence[int]
-    copy: Sequence[int]
+    purpose: str
+    destination: str
+    recipe: str
+    level: str
 
 
-def table(columns: Columns, places: Places, horizon: int, policy: str, policy_digest: str) -> pa.Table:
-    """Records as a table of `SCHEMA`, sorted by record id."""
-    rows = len(columns.event)
-    place = pa.array(columns.place, pa.int32())
-    verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), _opaque(columns.event)
-    ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
-    rule_of = {word: RULES.get(Reason(word), READING) for word in set(columns.reason)}
-    rules = _words([rule_of[word] for word in columns.reason])
-    route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
-    arrays = {
-        "record": _identifiers(event, route, verdicts, ordinal, copy, policy_digest),
-        "event": event,
-        "type": _words(columns.type),
-        "verdict": verdicts,
-        "reason": reasons,
-        "rule": rules,
-        "route": route,
-        "purpose": _of_route(place, places.purposes),
-        "destination": _of_route(place, places.destinations),
-        "recipe": _of_route(place, places.recipes),
-        "fates": _words(columns.fates),
-        "level": _of_route(place, places.levels),
-        "correlationid": pa.array(columns.correlationid, pa.string()),
-        "payload": pa.array(columns.payload, pa.string()),
-        "crm_record": pa.array(columns.crm_record, pa.string()),
-        "consents": pa.array(columns.consents, pa.list_(pa.string())),
-        "ordinal": ordinal,
-        "copy": copy,
-        "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), rows),
-        "policy": _same(policy, rows),
-        "policy_digest": _same(policy_digest, rows),
-    }
-    return pa.Table.from_pydict(arrays, schema=SCHEMA).sort_by("record")
+class Shared(NamedTuple):
+    """What a record has in common with many others of its segment. `consents` are digests of their versions; `route`
+    is "" for a message's own outcome."""
+
+    type: str
+    route: str
+    verdict: Verdict
+    reason: Reason
+    fates: str
+    consents: tuple[bytes, ...]
+    ordinal: int
+    copy: int
+
+
+class Records:
+    """The records of one segment, gathered as columns.
+
+    A segment has few distinct `Shared`, so that a record costs a number where it would cost a dozen words.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+        self._shared: list[int] = []  # places in `_known`
+        self._correlations: list[str] = []
+        self._payloads: list[str] = []
+        self._crm_records: list[str] = []
+        self._known: dict[tuple[str, str, Verdict, Reason, str, tuple[bytes, ...], int, int], int] = {}
+
+    def add(
+        self,
+        entries: Entries,
+        fates: Sequence[str] = (),
+        correlations: Sequence[str] = (),
+        payloads: Sequence[str] = (),
+        crm_records: Sequence[str] = (),
+    ) -> None:
+        """Add outcomes: their entries, and of what else there is one for each of them."""
+        rows = len(entries.keys)
+        nothing = [""] * rows
+        alike = zip(
+            entries.types,
+            [entries.route] * rows,
+            entries.verdicts,
+            entries.reasons,
+            fates or nothing,
+            entries.consents,
+            entries.ordinals,
+            entries.copies,
+            strict=True,
+        )
+        known = self._known
+        self._shared += [known.setdefault(one, len(known)) for one in alike]
+        self._events += entries.keys
+        self._correlations += correlations or nothing
+        self._payloads += payloads or nothing
+        self._crm_records += crm_records or nothing
+
+    def counts(self) -> list[tuple[str, Verdict, Reason, int]]:
+        """How many records there are of each route, verdict and reason."""
+        shared = list(self._known)
+        counts: Counter[tuple[str, Verdict, Reason]] = Counter()
+        for place, number in Counter(self._shared).items():
+            _, route, verdict, reason, *_ = shared[place]
+            counts[route, verdict, reason] += number
+        return [(*what, number) for what, number in counts.items()]
+
+    def table(
+        self,
+        routes: Mapping[str, Words],
+        reference: Callable[[bytes], str],
+        horizon: int,
+        policy: str,
+        policy_digest: str,
+    ) -> pa.Table:
+        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log."""
+        shared = [Shared(*one) for one in self._known]
+        event, places = _opaque(self._events), pa.array(self._shared, pa.int32())
+        record = _identifiers(event, places, shared, policy_digest)
+        order = pc.sort_indices(record)
+        places = places.take(order)
+
+        def words(values: Iterable[str]) -> pa.DictionaryArray:
+            """A column of words, given for each of `shared`. Each stands once in the dictionary, and in order: repeated
+            ones made equal tables differ in their Parquet bytes."""
+            said = [str(value) for value in values]
+            distinct = sorted(set(said))
+            index = {word: place for place, word in enumerate(distinct)}
+            found = pa.array([index[word] for word in said], pa.int32())
+            return pa.DictionaryArray.from_arrays(found.take(places), pa.array(distinct, pa.string()))
+
+        def numbers(values: Iterable[int]) -> pa.Int32Array:
+            return pa.array(values, pa.int32()).take(places)
+
+        def texts(values: Sequence[str]) -> pa.StringArray:
+            return pa.array(values, pa.string()).take(order)
+
+        of_route = [routes[one.route] for one in shared]
+        references = pa.array([[reference(what) for what in one.consents] for one in shared], pa.list_(pa.string()))
+        arrays = {
+            "record": record.take(order),
+            "event": event.take(order),
+            "type": words(one.type for one in shared),
+            "verdict": words(one.verdict for one in shared),
+            "reason": words(one.reason for one in shared),
+            "rule": words(RULES.get(one.reason, READING) for one in shared),
+            "route": words(one.route for one in shared),
+            "purpose": words(its.purpose for its in of_route),
+            "destination": words(its.destination for its in of_route),
+            "recipe": words(its.recipe for its in of_route),
+            "fates": words(one.fates for one in shared),
+            "level": words(its.level for its in of_route),
+            "correlationid": texts(self._correlations),
+            "payload": texts(self._payloads),
+            "crm_record": texts(self._crm_records),
+            "consents": references.take(places),
+            "ordinal": numbers(one.ordinal for one in shared),
+            "copy": numbers(one.copy for one in shared),
+            "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), len(order)),
+            "policy": words([policy] * len(shared)),
+            "policy_digest": words([policy_digest] * len(shared)),
+        }
+        return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
 
 def _identifiers(
-    event: pa.Array, route: pa.Array, verdict: pa.Array, ordinal: pa.Array, copy: pa.Array, policy_digest: str
-) -> pa.Array:
+    event: pa.StringArray, places: pa.Array, shared: Sequence[Shared], policy_digest: str
+) -> pa.StringArray:
     """Record ids: the parts that they are a function of, joined: event.route.verdict.ordinal.copy.policy."""
-    parts = (event, route, verdict, ordinal, copy, pa.scalar(policy_digest[:12]))
-    return pc.binary_join_element_wise(*(pc.cast(part, pa.string()) for part in parts), ".")
-
-
-def _words(values: Sequence[str]) -> pa.DictionaryArray:
-    words = sorted(set(values))
-    index = {word: place for place, word in enumerate(words)}
-    places = pa.array([index[value] for value in values], pa.int32())
-    return pa.DictionaryArray.from_arrays(places, pa.array([str(word) for word in words], pa.string()))
-
-
-def _of_route(place: pa.Array, words: Sequence[str]) -> pa.DictionaryArray:
-    """A word of each record's route. Each word stands once in the dictionary: repeated ones made equal tables differ in
-    their Parquet bytes."""
-    distinct = sorted(set(words))
-    remapped = pc.take(pa.array([distinct.index(word) for word in words], pa.int32()), place)
-    return pa.DictionaryArray.from_arrays(remapped, pa.array(distinct, pa.string()))
+    ends = [f"{one.route}.{one.verdict}.{one.ordinal}.{one.copy}.{policy_digest[:12]}" for one in shared]
+    return pc.binary_join_element_wise(event, pa.array(ends, pa.string()).take(places), ".")
 
 
 def _opaque(names: Sequence[bytes]) -> pa.StringArray:
@@ -165,7 +222,3 @@ def _opaque(names: Sequence[bytes]) -> pa.StringArray:
     offsets = array("i", range(0, width * len(names) + 1, width or 1))
     text = opaque(b"".join(names)).encode("ascii")
     return pa.StringArray.from_buffers(len(names), pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-def _same(word: str, rows: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([word]))

@@ -1,9 +1,11 @@
-"""What a release becomes on its way out: first the Event ends (Draft), then the patient (Crossing).
+"""What releases become on their way out: first the Event ends (Draft), then the patient (Crossing).
 
-Each of these types has no place for what must not come along.
+Each of these types has no place for what must not come along. One of them is all that a shard releases on one route, as
+columns: lists of one length, in which the same place belongs to the same release. An object for each release and stage
+cost more than the work that is done on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,53 +20,54 @@ class Deidentified(msgspec.Struct, frozen=True):
 
     values: Mapping[str, str]
     fates: str
-    data: msgspec.Raw
+    data: str
     cell: str
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What the audit log learns of a release: digests and words of closed sets, no value of the message.
+class Entries(msgspec.Struct, frozen=True):
+    """What the audit log learns of outcomes on `route`: digests and words of closed sets, no value of a message.
 
-    `key` and `what` are digests of the message and of its milestone; `consents` those of the consent versions that the
-    verdict rests on; `ordinal` counts the releases of the pair, `retracts` says up to which one is taken back.
+    `keys` and `whats` are digests of the messages and of their milestones; `consents` those of the consent versions
+    that a verdict rests on; `ordinals` count the releases of the pair. A message's own outcomes have route "" and no
+    `whats`.
     """
 
-    key: bytes
-    what: bytes
-    type: str
     route: str
-    verdict: Verdict
-    reason: Reason
-    consents: tuple[bytes, ...]
-    copy: int
-    ordinal: int
-    retracts: int
+    keys: Sequence[bytes]
+    whats: Sequence[bytes]
+    types: Sequence[str]
+    verdicts: Sequence[Verdict]
+    reasons: Sequence[Reason]
+    consents: Sequence[tuple[bytes, ...]]
+    copies: Sequence[int]
+    ordinals: Sequence[int]
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A release after its recipe. `patient`, `visit` and `kind` go no further than Tokenize."""
+class Draft(msgspec.Struct, frozen=True):
+    """Releases after their recipe. `patients`, and `visits` with `kinds` where each has a record of its own (else
+    empty), go no further than Tokenize."""
 
-    entry: Entry
-    made: Deidentified
-    patient: str
-    visit: str
-    kind: Kind
+    entries: Entries
+    made: Sequence[Deidentified]
+    patients: Sequence[str]
+    visits: Sequence[str]
+    kinds: Sequence[Kind]
 
     def __repr__(self) -> str:
         return "Draft()"
 
 
-class Crossing(msgspec.Struct, frozen=True, gc=False):
-    """A release ready to leave: `subject` stands for the patient on the CRM side, `record` is the CRM record's key.
+class Crossing(msgspec.Struct, frozen=True):
+    """Releases ready to leave: `subjects` stand for the patients on the CRM side, `records` are the CRM records' keys.
 
-    An aggregate contribution has neither; `first` is True for a patient's first contribution to its cell.
+    Contributions to aggregates have neither; `cells` says how many patients they add to which cell.
     """
 
-    entry: Entry
-    made: Deidentified
-    subject: str
-    record: str
-    first: bool
+    entries: Entries
+    made: Sequence[Deidentified]
+    subjects: Sequence[str]
+    records: Sequence[str]
+    cells: Mapping[str, int]
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):

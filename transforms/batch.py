@@ -6,13 +6,15 @@ than the work itself (70 of 126 µs an event). So these types have a coder that 
 """
 
 import pickle
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from apache_beam import coders
 from apache_beam.coders.coder_impl import CoderImpl
 from apache_beam.coders.coders import FastCoder
 
-from schemas.crossing import Crossing, Draft
+from schemas.crossing import Crossing, Draft, Entries
+from schemas.event import Milestone
 from schemas.message import Block
 from schemas.timeline import Outcome
 
@@ -39,13 +41,13 @@ class Outcomes(Batch):
 
 
 class Drafts(Batch):
-    """A shard's releases after their recipes."""
+    """A shard's releases after their recipes, one draft a route."""
 
     items: list[Draft]
 
 
 class Crossings(Batch):
-    """A shard's releases, ready to leave."""
+    """A shard's releases, ready to leave, one crossing a route."""
 
     items: list[Crossing]
 
@@ -81,6 +83,37 @@ class Unweighed(FastCoder):
 
     def __hash__(self) -> int:
         return hash(type(self))
+
+
+def by_route(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Outcomes by their route, "" for a message's own."""
+    routes: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.route in routes:
+            routes[outcome.route].append(outcome)
+        else:
+            routes[outcome.route] = [outcome]
+    return routes
+
+
+def entries(route: str, outcomes: Sequence[Outcome]) -> Entries:
+    """What the audit log learns of outcomes that share a route."""
+    return Entries(
+        route,
+        [one.event.key for one in outcomes],
+        [event.what for event in milestones(outcomes)] if route else [],
+        [one.event.type for one in outcomes],
+        [one.verdict for one in outcomes],
+        [one.reason for one in outcomes],
+        [tuple([fact.what for fact in one.facts]) if one.facts else () for one in outcomes],
+        [one.copy for one in outcomes],
+        [one.ordinal for one in outcomes],
+    )
+
+
+def milestones(outcomes: Iterable[Outcome]) -> list[Milestone]:
+    """The events of outcomes on a route: only milestones are paired with routes."""
+    return cast("list[Milestone]", [one.event for one in outcomes])
 
 
 for _type in (Block, Outcomes, Drafts, Crossings):

@@ -4,18 +4,17 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 
-from schemas.crossing import Draft, Entry
-from schemas.event import Milestone
+from schemas.crossing import Draft
 from schemas.instant import zone
 from schemas.policy import Policy
 from schemas.timeline import Outcome
-from transforms.batch import Drafts, Outcomes
+from transforms.batch import Drafts, Outcomes, by_route, entries, milestones
 from transforms.defects import without_values
 from transforms.rules.recipe import compiled
 
 
 class Deidentify(beam.PTransform):
-    """(shard, releases) → (shard, drafts): outbound values and their fates."""
+    """(shard, releases) → (shard, drafts, one a route): outbound values and their fates."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
@@ -32,23 +31,20 @@ class _Deidentify(beam.DoFn):
     def setup(self) -> None:
         calendar = zone(self._policy.zone)
         self._recipes = {route.route: compiled(route, calendar) for route in self._policy.routes}
+        self._by_visit = {r.route for r in self._policy.routes if r.delivers == "payloads" and r.record == "event"}
 
     def process(self, batch: Outcomes) -> Iterable[Drafts]:
         with without_values("deidentify"):
-            drafts = [self._draft(outcome) for outcome in batch.items]
+            drafts = [self._draft(route, mine) for route, mine in by_route(batch.items).items()]
         yield Drafts(batch.shard, drafts)
 
-    def _draft(self, outcome: Outcome) -> Draft:
-        event, reason, facts = outcome.event, outcome.reason, outcome.facts
-        assert isinstance(event, Milestone)  # noqa: S101  only milestones are paired with routes
-        entry = Entry(
-            event.key, event.what, event.type, outcome.route, outcome.verdict, reason,
-            tuple([fact.what for fact in facts]) if facts else (), outcome.copy, outcome.ordinal, outcome.retracts,
-        )  # fmt: skip
+    def _draft(self, route: str, outcomes: list[Outcome]) -> Draft:
+        events = milestones(outcomes)
+        by_visit = route in self._by_visit
         return Draft(
-            entry,
-            self._recipes[outcome.route](event, reason),
-            event.patient,
-            event.stay,
-            event.kind,
+            known := entries(route, outcomes),
+            self._recipes[route](events, known.reasons),
+            [event.patient for event in events],
+            [event.stay for event in events] if by_visit else [],
+            [event.kind for event in events] if by_visit else [],
         )

@@ -6,12 +6,13 @@ Aggregate routes get no token: a patient is counted once in a cell and forgotten
 Rule source: 45 CFR 164.514(c) (a re-identification code is not derived from the patient); DESIGN section 3, Tokens.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import apache_beam as beam
 
 from schemas.crossing import Crossing, Draft
-from schemas.policy import Policy
+from schemas.policy import Policy, Route
 from schemas.stores import Opens, Vault
 from transforms.batch import Crossings, Drafts
 from transforms.defects import without_values
@@ -19,7 +20,7 @@ from transforms.rules.records import Names, scope_of
 
 
 class Tokenize(beam.PTransform):
-    """(shard, drafts) → (shard, crossings)."""
+    """(shard, drafts) → (shard, crossings), one of each a route."""
 
     def __init__(self, policy: Policy, vault: Opens[Vault]) -> None:
         super().__init__()
@@ -42,35 +43,28 @@ class _Tokenize(beam.DoFn):
 
     def process(self, batch: Drafts) -> Iterable[Crossings]:
         with without_values("tokenize"):
-            crossings = self._crossings(batch.items)
+            crossings = [self._crossing(draft) for draft in batch.items]
         yield Crossings(batch.shard, crossings)
 
-    def _crossings(self, drafts: list[Draft]) -> list[Crossing]:
-        by_route: dict[str, list[Draft]] = {}
-        for draft in drafts:
-            by_route.setdefault(draft.entry.route, []).append(draft)
-        crossings: list[Crossing] = []
-        for name, mine in by_route.items():
-            crossings += self._payloads(name, mine) if self._routes[name].delivers == "payloads" else _cells(mine)
-        return crossings
+    def _crossing(self, draft: Draft) -> Crossing:
+        route = self._routes[draft.entries.route]
+        return self._payloads(draft, route) if route.delivers == "payloads" else _contributions(draft)
 
-    def _payloads(self, name: str, drafts: list[Draft]) -> Iterable[Crossing]:
-        route = self._routes[name]
-        patients = sorted({draft.patient for draft in drafts})
+    def _payloads(self, draft: Draft, route: Route) -> Crossing:
+        patients = sorted(set(draft.patients))
         keys = self._vault.records(scope_of(route.destination.name, route.purpose), patients)
         names = {patient: Names(key) for patient, key in zip(patients, keys, strict=True)}
         subjects = {patient: its.subject for patient, its in names.items()}
-        by_patient = route.record == "state"
-        for draft in drafts:
-            its = names[draft.patient]
-            record = its.patient_record if by_patient else its.visit_record(draft.visit, draft.kind)
-            yield Crossing(draft.entry, draft.made, subjects[draft.patient], record, False)
+        if route.record == "state":
+            its_record = {patient: its.patient_record for patient, its in names.items()}
+            records = [its_record[patient] for patient in draft.patients]
+        else:
+            visits = zip(draft.patients, draft.visits, draft.kinds, strict=True)
+            records = [names[patient].visit_record(visit, kind) for patient, visit, kind in visits]
+        return Crossing(draft.entries, draft.made, [subjects[patient] for patient in draft.patients], records, {})
 
 
-def _cells(drafts: list[Draft]) -> Iterable[Crossing]:
+def _contributions(draft: Draft) -> Crossing:
     """Contributions to cells: a patient counts once in a cell, however often he reached it."""
-    seen: set[tuple[str, str]] = set()
-    for draft in drafts:
-        place = (draft.patient, draft.made.cell)
-        yield Crossing(draft.entry, draft.made, "", "", place not in seen)
-        seen.add(place)
+    reached = set(zip(draft.patients, [made.cell for made in draft.made], strict=True))
+    return Crossing(draft.entries, draft.made, [], [], Counter([cell for _, cell in reached]))

@@ -1,0 +1,66 @@
+"""Payload lines come from a template: byte for byte what the encoder writes of a Payload, in the order of their ids."""
+
+import json
+
+import msgspec
+import pytest
+from test_stages import Keys
+
+from schemas.crossing import Crossing, Deidentified, Entries, Payload
+from schemas.outcome import Reason, Verdict
+from schemas.policy import Policy
+from transforms.rules.payload import SOURCE, Desk
+
+ODD = 'a "word", 100 %s \\u0000 of Zürich\n'  # all that JSON or the template could trip over
+
+
+def crossing(route: str, *days: str) -> Crossing:
+    """Releases, one a day, each of an event of its own and under a consent of its own."""
+    rows = len(days)
+    names = [bytes([place]) * 16 for place in range(rows)]
+    entries = Entries(
+        route, names, names, ["ADT"] * rows, [Verdict.RELEASED] * rows, [Reason.PERMITTED] * rows,
+        [(), *((name,) for name in names[1:])], [0] * rows, list(range(1, rows + 1)),
+    )  # fmt: skip
+    made = [Deidentified({"time": day, "milestone": ODD}, "", json.dumps({"milestone": ODD}), "") for day in days]
+    words = ["b" * 32 + str(place) for place in range(rows)]
+    return Crossing(entries, made, words, [word + "r" for word in words], {})
+
+
+def with_words(policy: Policy, word: str) -> Policy:
+    """The policy, with a word of its own where a payload shows one."""
+    route = policy.routes[0]
+    destination = route.destination.model_copy(update={"name": word})
+    changed = route.model_copy(update={"destination": destination, "purpose": word, "route": word})
+    return policy.model_copy(update={"policy": word, "routes": (changed,)})
+
+
+@pytest.mark.parametrize("word", ["crm", ODD.replace("\\u0000", ""), "{}"])
+def test_lines_are_what_the_encoder_writes(policy: Policy, word: str) -> None:
+    odd = with_words(policy, word)
+    (route,) = odd.routes
+    one = crossing(word, "2026-01-01", ODD, "2026-01-02", *["2026-01-03"] * 9)
+    desk = Desk(route, odd, Keys().open())
+    written = desk.lines(one)
+    lines = {json.loads(line)["id"]: line for line in written.content.splitlines(keepends=True)}
+    assert list(lines) == sorted(written.ids)
+    assert len(set(written.ids)) == len(set(written.correlations)) == 12
+    assert written.correlations == desk.correlations(one.entries.whats)
+    for place, (name, made) in enumerate(zip(written.ids, one.made, strict=True)):
+        payload = Payload(
+            name, SOURCE, f"limen.{word}.v1", f"{made.values['time']}T00:00:00Z", one.subjects[place],
+            one.records[place], place + 1, word, word, json.loads(lines[name])["consentref"],
+            odd.level(route).label, odd.name, route.recipe_name, written.correlations[place],
+            msgspec.Raw(made.data.encode()),
+        )  # fmt: skip
+        assert lines[name] == msgspec.json.encode(payload) + b"\n"
+    references = [json.loads(lines[name])["consentref"] for name in written.ids]
+    assert references[0] == ""
+    assert len(set(references)) == 12
+
+
+def test_a_word_that_would_open_a_place_stops_the_line(policy: Policy) -> None:
+    odd = with_words(policy, "\0")
+    desk = Desk(odd.routes[0], odd, Keys().open())
+    with pytest.raises(TypeError, match="format"):
+        desk.lines(crossing("\0", "2026-01-01"))
