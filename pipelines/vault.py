@@ -212,7 +212,7 @@ class SqlVault:
     def _known(self, scope: str, fingerprints: Sequence[bytes]) -> dict[bytes, bytes]:
         with _guarded(), self._engine.connect() as connection:
             rows = connection.execute(_FIND, {"scope": scope, "fingerprints": fingerprints}).all()
-        known = {row.fingerprint: row.record for row in rows}
+        known: dict[bytes, bytes] = dict(rows)
         if any(type(record) is not bytes or len(record) != RECORD_BYTES for record in known.values()):
             raise StoreError("vault_row_corrupt")
         return known

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.crossing import Entries
+from schemas.crossing import Alike, Entries
 from schemas.opaque import opaque
 from schemas.outcome import Reason, Verdict
 
@@ -84,58 +84,32 @@ class Words(NamedTuple):
     level: str
 
 
-class Shared(NamedTuple):
-    """What a record has in common with many others of its segment. `consents` are digests of their versions; `route`
-    is "" for a message's own outcome."""
-
-    type: str
-    route: str
-    verdict: Verdict
-    reason: Reason
-    fates: str
-    consents: tuple[bytes, ...]
-    ordinal: int
-    copy: int
-
-
 class Records:
-    """The records of one segment, gathered as columns.
-
-    A segment has few distinct `Shared`, so that a record costs a number where it would cost a dozen words.
-    """
+    """The records of one segment, gathered as columns: a record costs a place in `_alike` where it would cost a dozen
+    words."""
 
     def __init__(self) -> None:
         self._events: list[bytes] = []
-        self._shared: list[int] = []  # places in `_known`
+        self._alike: list[Alike] = []
+        self._routes: list[str] = []  # of each in `_alike`
+        self._places: list[int] = []
         self._correlations: list[str] = []
         self._payloads: list[str] = []
         self._crm_records: list[str] = []
-        self._known: dict[tuple[str, str, Verdict, Reason, str, tuple[bytes, ...], int, int], int] = {}
 
     def add(
         self,
         entries: Entries,
-        fates: Sequence[str] = (),
         correlations: Sequence[str] = (),
         payloads: Sequence[str] = (),
         crm_records: Sequence[str] = (),
     ) -> None:
         """Add outcomes: their entries, and of what else there is one for each of them."""
-        rows = len(entries.keys)
-        nothing = [""] * rows
-        alike = zip(
-            entries.types,
-            [entries.route] * rows,
-            entries.verdicts,
-            entries.reasons,
-            fates or nothing,
-            entries.consents,
-            entries.ordinals,
-            entries.copies,
-            strict=True,
-        )
-        known = self._known
-        self._shared += [known.setdefault(one, len(known)) for one in alike]
+        nothing = [""] * len(entries.keys)
+        first = len(self._alike)
+        self._alike += entries.alike
+        self._routes += [entries.route] * len(entries.alike)
+        self._places += [first + place for place in entries.places]
         self._events += entries.keys
         self._correlations += correlations or nothing
         self._payloads += payloads or nothing
@@ -143,11 +117,10 @@ class Records:
 
     def counts(self) -> list[tuple[str, Verdict, Reason, int]]:
         """How many records there are of each route, verdict and reason."""
-        shared = list(self._known)
         counts: Counter[tuple[str, Verdict, Reason]] = Counter()
-        for place, number in Counter(self._shared).items():
-            _, route, verdict, reason, *_ = shared[place]
-            counts[route, verdict, reason] += number
+        for place, number in Counter(self._places).items():
+            its = self._alike[place]
+            counts[self._routes[place], its.verdict, its.reason] += number
         return [(*what, number) for what, number in counts.items()]
 
     def table(
@@ -159,14 +132,14 @@ class Records:
         policy_digest: str,
     ) -> pa.Table:
         """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log."""
-        shared = [Shared(*one) for one in self._known]
-        event, places = _opaque(self._events), pa.array(self._shared, pa.int32())
-        record = _identifiers(event, places, shared, policy_digest)
+        alike, event, places = self._alike, _opaque(self._events), pa.array(self._places, pa.int32())
+        ends = [f"{r}.{its.verdict}.{its.ordinal}.{its.copy}" for r, its in zip(self._routes, alike, strict=True)]
+        record = _identifiers(event, pa.array(ends, pa.string()).take(places), policy_digest)
         order = pc.sort_indices(record)
         places = places.take(order)
 
         def words(values: Iterable[str]) -> pa.DictionaryArray:
-            """A column of words, given for each of `shared`. Each stands once in the dictionary, and in order: repeated
+            """A column of words, given for each of `_alike`. Each stands once in the dictionary, and in order: repeated
             ones made equal tables differ in their Parquet bytes."""
             said = [str(value) for value in values]
             distinct = sorted(set(said))
@@ -180,40 +153,37 @@ class Records:
         def texts(values: Sequence[str]) -> pa.StringArray:
             return pa.array(values, pa.string()).take(order)
 
-        of_route = [routes[one.route] for one in shared]
-        references = pa.array([[reference(what) for what in one.consents] for one in shared], pa.list_(pa.string()))
+        of_route = [routes[route] for route in self._routes]
+        references = pa.array([[reference(what) for what in one.consents] for one in alike], pa.list_(pa.string()))
         arrays = {
             "record": record.take(order),
             "event": event.take(order),
-            "type": words(one.type for one in shared),
-            "verdict": words(one.verdict for one in shared),
-            "reason": words(one.reason for one in shared),
-            "rule": words(RULES.get(one.reason, READING) for one in shared),
-            "route": words(one.route for one in shared),
+            "type": words(one.type for one in alike),
+            "verdict": words(one.verdict for one in alike),
+            "reason": words(one.reason for one in alike),
+            "rule": words(RULES.get(one.reason, READING) for one in alike),
+            "route": words(self._routes),
             "purpose": words(its.purpose for its in of_route),
             "destination": words(its.destination for its in of_route),
             "recipe": words(its.recipe for its in of_route),
-            "fates": words(one.fates for one in shared),
+            "fates": words(one.fates for one in alike),
             "level": words(its.level for its in of_route),
             "correlationid": texts(self._correlations),
             "payload": texts(self._payloads),
             "crm_record": texts(self._crm_records),
             "consents": references.take(places),
-            "ordinal": numbers(one.ordinal for one in shared),
-            "copy": numbers(one.copy for one in shared),
+            "ordinal": numbers(one.ordinal for one in alike),
+            "copy": numbers(one.copy for one in alike),
             "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), len(order)),
-            "policy": words([policy] * len(shared)),
-            "policy_digest": words([policy_digest] * len(shared)),
+            "policy": words([policy] * len(alike)),
+            "policy_digest": words([policy_digest] * len(alike)),
         }
         return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
 
-def _identifiers(
-    event: pa.StringArray, places: pa.Array, shared: Sequence[Shared], policy_digest: str
-) -> pa.StringArray:
+def _identifiers(event: pa.StringArray, end: pa.StringArray, policy_digest: str) -> pa.StringArray:
     """Record ids: the parts that they are a function of, joined: event.route.verdict.ordinal.copy.policy."""
-    ends = [f"{one.route}.{one.verdict}.{one.ordinal}.{one.copy}.{policy_digest[:12]}" for one in shared]
-    return pc.binary_join_element_wise(event, pa.array(ends, pa.string()).take(places), ".")
+    return pc.binary_join_element_wise(event, end, policy_digest[:12], ".")
 
 
 def _opaque(names: Sequence[bytes]) -> pa.StringArray:

@@ -6,6 +6,7 @@ cost more than the work that is done on it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,23 +25,31 @@ class Deidentified(msgspec.Struct, frozen=True):
     cell: str
 
 
-class Entries(msgspec.Struct, frozen=True):
-    """What the audit log learns of outcomes on `route`: digests and words of closed sets, no value of a message.
+class Alike(NamedTuple):
+    """What an outcome has in common with many others of its route: words of closed sets and digests of the consent
+    versions that it rests on. `ordinal` counts the releases of the pair."""
 
-    `keys` and `whats` are digests of the messages and of their milestones; `consents` those of the consent versions
-    that a verdict rests on; `ordinals` count the releases of the pair. A message's own outcomes have route "" and no
-    `whats`.
+    type: str
+    verdict: Verdict
+    reason: Reason
+    fates: str
+    consents: tuple[bytes, ...]
+    copy: int
+    ordinal: int
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """What the audit log learns of outcomes on `route`, and no value of a message.
+
+    `keys` and `whats` are digests of the messages and of their milestones; `places` say where in `alike`, which is much
+    shorter, the rest stands. A message's own outcomes have route "", and `whats` that nobody reads.
     """
 
     route: str
     keys: Sequence[bytes]
     whats: Sequence[bytes]
-    types: Sequence[str]
-    verdicts: Sequence[Verdict]
-    reasons: Sequence[Reason]
-    consents: Sequence[tuple[bytes, ...]]
-    copies: Sequence[int]
-    ordinals: Sequence[int]
+    alike: Sequence[Alike]
+    places: Sequence[int]
 
 
 class Draft(msgspec.Struct, frozen=True):

@@ -416,7 +416,7 @@ def test_a_defect_of_one_patient_stops_nobody_else(go: Go, tmp_path: Path, monke
 @pytest.mark.parametrize(
     "rule, text",
     [
-        pytest.param("transforms.deidentify.compiled", lambda events, _: events[0].visit, id="deidentify"),
+        pytest.param("transforms.deidentify.compiled", lambda event, _: event.visit, id="deidentify"),
         pytest.param("transforms.rules.records.Names.visit_record", lambda _, visit, __: visit, id="tokenize"),
         pytest.param("pipelines.vault.SqlVault.records", lambda *given: repr(given), id="vault"),
         pytest.param("transforms.audit.Records.table", lambda known, *_: repr(vars(known)), id="audit"),

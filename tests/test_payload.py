@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from test_stages import Keys
 
-from schemas.crossing import Crossing, Deidentified, Entries, Payload
+from schemas.crossing import Alike, Crossing, Deidentified, Entries, Payload
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from transforms.rules.payload import SOURCE, Desk
@@ -18,10 +18,11 @@ def crossing(route: str, *days: str) -> Crossing:
     """Releases, one a day, each of an event of its own and under a consent of its own."""
     rows = len(days)
     names = [bytes([place]) * 16 for place in range(rows)]
-    entries = Entries(
-        route, names, names, ["ADT"] * rows, [Verdict.RELEASED] * rows, [Reason.PERMITTED] * rows,
-        [(), *((name,) for name in names[1:])], [0] * rows, list(range(1, rows + 1)),
-    )  # fmt: skip
+    alike = [
+        Alike("ADT", Verdict.RELEASED, Reason.PERMITTED, "", (names[place],) if place else (), 0, place + 1)
+        for place in range(rows)
+    ]
+    entries = Entries(route, names, names, alike, range(rows))
     made = [Deidentified({"time": day, "milestone": ODD}, "", json.dumps({"milestone": ODD}), "") for day in days]
     words = ["b" * 32 + str(place) for place in range(rows)]
     return Crossing(entries, made, words, [word + "r" for word in words], {})

@@ -25,7 +25,7 @@ from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
 from schemas.policy import Policy, Route
 from schemas.stores import AuditLog, Opens
-from transforms.batch import Crossings, Outcomes, by_route, entries
+from transforms.batch import Crossings, Gathering, Outcomes
 from transforms.defects import without_values
 from transforms.rules.digests import Mac
 from transforms.rules.payload import Desk
@@ -98,8 +98,13 @@ class _Audit(beam.DoFn):
         aside = batch.items if isinstance(batch, Outcomes) else []
         records = Records()
         payloads = {one.entries.route: self._released(one, records) for one in crossings}
-        for route, outcomes in by_route(aside).items():
-            self._kept(entries(route, outcomes), records)
+        kept: dict[str, Gathering] = {}
+        for outcome in aside:
+            if outcome.route not in kept:
+                kept[outcome.route] = Gathering(outcome.route)
+            kept[outcome.route].add(outcome)
+        for those in kept.values():
+            self._kept(those.entries(), records)
         table = records.table(self._words, self._consent, self._horizon, self._policy.name, self._policy.digest)
         self._log.append(f"{name}-{self._branch}", table)
 
@@ -120,19 +125,18 @@ class _Audit(beam.DoFn):
 
     def _released(self, one: Crossing, records: Records) -> bytes:
         """Add the records of releases; their payload lines, none where they only count in aggregates."""
-        fates = [made.fates for made in one.made]
         if not one.records:
-            records.add(one.entries, fates)
+            records.add(one.entries)
             return b""
         lines = self._desks[one.entries.route].lines(one)
-        records.add(one.entries, fates, lines.correlations, lines.ids, one.records)
+        records.add(one.entries, lines.correlations, lines.ids, one.records)
         return lines.content
 
     def _kept(self, those: Entries, records: Records) -> None:
         """Add the records of what does not leave. It has the correlation ids that payloads of these pairs would carry,
         now or in a later run; none where none ever leaves."""
         desk = self._desks.get(those.route)
-        records.add(those, correlations=desk.correlations(those.whats) if desk else ())
+        records.add(those, desk.correlations(those.whats) if desk else ())
 
     def _consent(self, what: bytes) -> str:
         """How the audit log names a consent version."""

@@ -6,16 +6,18 @@ than the work itself (70 of 126 µs an event). So these types have a coder that 
 """
 
 import pickle
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections import defaultdict
+from itertools import count
+from typing import Any
 
 from apache_beam import coders
 from apache_beam.coders.coder_impl import CoderImpl
 from apache_beam.coders.coders import FastCoder
 
-from schemas.crossing import Crossing, Draft, Entries
+from schemas.crossing import Alike, Crossing, Draft, Entries
 from schemas.event import Milestone
 from schemas.message import Block
+from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome
 
 
@@ -85,35 +87,36 @@ class Unweighed(FastCoder):
         return hash(type(self))
 
 
-def by_route(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Outcomes by their route, "" for a message's own."""
-    routes: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.route in routes:
-            routes[outcome.route].append(outcome)
-        else:
-            routes[outcome.route] = [outcome]
-    return routes
+class Gathering:
+    """The entries of one route in the making.
 
+    Outcomes are taken in the order in which they come: those of one event follow each other, and a shard's events are
+    more than a processor's cache holds.
+    """
 
-def entries(route: str, outcomes: Sequence[Outcome]) -> Entries:
-    """What the audit log learns of outcomes that share a route."""
-    return Entries(
-        route,
-        [one.event.key for one in outcomes],
-        [event.what for event in milestones(outcomes)] if route else [],
-        [one.event.type for one in outcomes],
-        [one.verdict for one in outcomes],
-        [one.reason for one in outcomes],
-        [tuple([fact.what for fact in one.facts]) if one.facts else () for one in outcomes],
-        [one.copy for one in outcomes],
-        [one.ordinal for one in outcomes],
-    )
+    __slots__ = ("_alike", "_keys", "_places", "_route", "_whats")
 
+    def __init__(self, route: str) -> None:
+        self._route = route
+        self._keys: list[bytes] = []
+        self._whats: list[bytes] = []
+        self._places: list[int] = []
+        self._alike: defaultdict[tuple[str, Verdict, Reason, str, tuple[bytes, ...], int, int], int]
+        self._alike = defaultdict(count().__next__)  # each new one takes the next place
 
-def milestones(outcomes: Iterable[Outcome]) -> list[Milestone]:
-    """The events of outcomes on a route: only milestones are paired with routes."""
-    return cast("list[Milestone]", [one.event for one in outcomes])
+    def add(self, one: Outcome, fates: str = "") -> None:
+        """Take an outcome; `fates` if it went through a recipe."""
+        event, facts = one.event, one.facts
+        self._keys.append(event.key)
+        if isinstance(event, Milestone):
+            self._whats.append(event.what)
+        consents = tuple([fact.what for fact in facts]) if facts else ()
+        place = self._alike[event.type, one.verdict, one.reason, fates, consents, one.copy, one.ordinal]
+        self._places.append(place)
+
+    def entries(self) -> Entries:
+        """All that was taken."""
+        return Entries(self._route, self._keys, self._whats, [Alike(*one) for one in self._alike], self._places)
 
 
 for _type in (Block, Outcomes, Drafts, Crossings):

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 import apache_beam as beam
 
-from schemas.crossing import Draft
+from schemas.crossing import Deidentified, Draft
+from schemas.event import Kind, Milestone
 from schemas.instant import zone
 from schemas.policy import Policy
 from schemas.timeline import Outcome
-from transforms.batch import Drafts, Outcomes, by_route, entries, milestones
+from transforms.batch import Drafts, Gathering, Outcomes
 from transforms.defects import without_values
-from transforms.rules.recipe import compiled
+from transforms.rules.recipe import Recipe, compiled
 
 
 class Deidentify(beam.PTransform):
@@ -35,16 +36,38 @@ class _Deidentify(beam.DoFn):
 
     def process(self, batch: Outcomes) -> Iterable[Drafts]:
         with without_values("deidentify"):
-            drafts = [self._draft(route, mine) for route, mine in by_route(batch.items).items()]
-        yield Drafts(batch.shard, drafts)
+            routes: dict[str, _Draft] = {}
+            for outcome in batch.items:
+                route = outcome.route
+                if route not in routes:
+                    routes[route] = _Draft(route, self._recipes[route], by_visit=route in self._by_visit)
+                routes[route].add(outcome)
+        yield Drafts(batch.shard, [one.draft() for one in routes.values()])
 
-    def _draft(self, route: str, outcomes: list[Outcome]) -> Draft:
-        events = milestones(outcomes)
-        by_visit = route in self._by_visit
-        return Draft(
-            known := entries(route, outcomes),
-            self._recipes[route](events, known.reasons),
-            [event.patient for event in events],
-            [event.stay for event in events] if by_visit else [],
-            [event.kind for event in events] if by_visit else [],
-        )
+
+class _Draft:
+    """A draft in the making."""
+
+    __slots__ = ("_by_visit", "_entries", "_kinds", "_made", "_patients", "_recipe", "_visits")
+
+    def __init__(self, route: str, recipe: Recipe, *, by_visit: bool) -> None:
+        self._recipe, self._by_visit = recipe, by_visit
+        self._entries = Gathering(route)
+        self._made: list[Deidentified] = []
+        self._patients: list[str] = []
+        self._visits: list[str] = []
+        self._kinds: list[Kind] = []
+
+    def add(self, outcome: Outcome) -> None:
+        event = outcome.event
+        assert isinstance(event, Milestone)  # noqa: S101  only milestones are paired with routes
+        made = self._recipe(event, outcome.reason)
+        self._made.append(made)
+        self._entries.add(outcome, made.fates)
+        self._patients.append(event.patient)
+        if self._by_visit:
+            self._visits.append(event.stay)
+            self._kinds.append(event.kind)
+
+    def draft(self) -> Draft:
+        return Draft(self._entries.entries(), self._made, self._patients, self._visits, self._kinds)

@@ -43,8 +43,10 @@ class Desk:
         entries = one.entries
         aliases = opaques([self._aliases.names(what) for what in entries.whats])
         correlations = [alias[:32] for alias in aliases]
-        ends = {ordinal: f"-{self._revision}-{ordinal}" for ordinal in set(entries.ordinals)}
-        ids = [alias[32:] + ends[ordinal] for alias, ordinal in zip(aliases, entries.ordinals, strict=True)]
+        ends = [f"-{self._revision}-{its.ordinal}" for its in entries.alike]
+        ids = [alias[32:] + ends[place] for alias, place in zip(aliases, entries.places, strict=True)]
+        ordinals = [its.ordinal for its in entries.alike]
+        consents = [self._consent(its.consents) for its in entries.alike]
         days = [made.values["time"] for made in one.made]
         times = {day: self._encoder.encode(f"{day}T00:00:00Z").decode()[1:-1] for day in set(days)}  # in its quotes
         rows = zip(
@@ -52,16 +54,16 @@ class Desk:
             [times[day] for day in days],
             one.subjects,
             one.records,
-            entries.ordinals,
-            map(self._consent, entries.consents),
+            [ordinals[place] for place in entries.places],
+            [consents[place] for place in entries.places],
             correlations,
             [made.data for made in one.made],
             strict=True,
         )
         template = self._template
-        lines = [template % row for row in rows]
+        lines = [(template % row).encode() for row in rows]
         lines.sort()  # by id: it is what lines first differ in
-        return Lines(ids, correlations, "".join(lines).encode())
+        return Lines(ids, correlations, b"".join(lines))
 
     def correlations(self, whats: Sequence[bytes]) -> list[str]:
         """One for each event and route, whatever becomes of it."""

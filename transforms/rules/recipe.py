@@ -5,64 +5,49 @@ comes one line of fates, what was done to each field, the same text for all even
 Rule source: 45 CFR 164.514(b)(2) and (e); DESIGN section 3, De-identification.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 
 import msgspec
 
 from schemas.crossing import Deidentified
 from schemas.event import Milestone
-from schemas.instant import DAY, SECOND, day_of
+from schemas.instant import DAY, day_of
 from schemas.outcome import Reason
 from schemas.policy import INBOUND, Route
 from schemas.recipe import Action, Row
 
-REMEMBERED = 100_000  # distinct results kept for each recipe from one shard to the next
+REMEMBERED = 100_000  # distinct results kept for each recipe
 
-Recipe = Callable[[Sequence[Milestone], Sequence[Reason]], list[Deidentified]]
+Recipe = Callable[[Milestone, Reason], Deidentified]
 
 
 def compiled(route: Route, calendar: tzinfo) -> Recipe:
-    """The recipe of a route as one function of many events and the reasons of their releases. `calendar` is the zone in
-    which a day is meant.
+    """The recipe of a route as one function. `calendar` is the zone in which a day is meant.
 
     A result depends on few distinct values (a day, a kind, a class, a clinician), so it is remembered.
     """
     rows = [row for row in route.recipe if row.action not in (Action.DROP, Action.TOKEN)]
     read = {row.field for row in rows}
     by_class, by_npi, by_consent = "service_class" in read, "npi" in read, "consent" in read
-    known: dict[tuple[str, ...], Deidentified] = {}
+    known: dict[object, Deidentified] = {}
 
-    def recipe(events: Sequence[Milestone], reasons: Sequence[Reason]) -> list[Deidentified]:
-        columns: dict[str, list[str]] = {
-            "kind": [event.kind for event in events],
-            "time": days_of([event.time or 0 for event in events], calendar),
-        }
-        if by_class:
-            columns["service_class"] = [event.service_class for event in events]
-        if by_npi:
-            columns["npi"] = [event.npi for event in events]
-        if by_consent:
-            columns["consent"] = [reason.value if reason is Reason.PERMITTED else "" for reason in reasons]
-        if len(known) > REMEMBERED:
-            known.clear()
-        made = []
-        for look in zip(*columns.values(), strict=True):  # no list of these: the collector would visit each tuple
-            found = known.get(look)
-            if found is None:
-                found = known[look] = _apply(rows, dict(zip(columns, look, strict=True)), route.recipe)
-            made.append(found)
-        return made
+    def recipe(event: Milestone, reason: Reason) -> Deidentified:
+        time = event.time or 0
+        day = time // DAY if calendar is UTC else day_of(time, calendar)
+        service_class = event.service_class if by_class else ""
+        npi = event.npi if by_npi else ""
+        consent = reason.value if by_consent and reason is Reason.PERMITTED else ""
+        look = (event.kind, day, service_class, npi, consent)
+        found = known.get(look)
+        if found is None:
+            inbound = {"kind": event.kind, "time": day_of(time, calendar), "service_class": service_class, "npi": npi}
+            found = _apply(rows, {**inbound, "consent": consent}, route.recipe)
+            if len(known) < REMEMBERED:
+                known[look] = found
+        return found
 
     return recipe
-
-
-def days_of(times: Sequence[int], calendar: tzinfo) -> list[str]:
-    """The calendar day of each instant, as text."""
-    step = DAY if calendar is UTC else SECOND  # elsewhere a day may begin at any second
-    steps = [time // step for time in times]
-    days = {one: day_of(one * step, calendar) for one in set(steps)}
-    return [days[one] for one in steps]
 
 
 def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...]) -> Deidentified:
