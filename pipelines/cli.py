@@ -4,6 +4,7 @@ Exit codes: 0 done (rejected messages are data) · 2 bad usage or configuration,
 1 anything else. An error is one line: the option, the problem, the fix.
 """
 
+import gc
 import json
 import logging
 import sys
@@ -80,6 +81,8 @@ def run(
     from pipelines import options, report
     from pipelines.run import run as do
 
+    gc.freeze()  # what is imported stays, and a batch's many small values die young: the collector need not look so often
+    gc.set_threshold(50_000, 20, 100)
     done = do(options.request(input_, output, state, policy, as_of, rest or [], ledger))
     report.finished(done, output, as_json=as_json)
 

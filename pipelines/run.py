@@ -160,7 +160,9 @@ def _ledger(request: Request) -> LedgerRef | None:
 def _records(policy: Policy) -> dict[str, str]:
     """What each route's CRM records are: whose, and by which token."""
     payloads = (route for route in policy.routes if route.delivers == "payloads")
-    return {r.route: f"{r.record} {scope_of(r.destination.name, r.purpose)}" for r in payloads}
+    return {
+        r.route: f"{r.record} {scope_of(r.destination.name, r.purpose)}{' apart' if r.apart else ''}" for r in payloads
+    }
 
 
 def _same_keys(request: Request, run_id: str) -> None:

@@ -174,7 +174,9 @@ def _due(vault: SqlVault, route: RoutePolicy, entries: Iterable[dict[str, str]])
     for one in entries:
         key = vault.find(scope, patient_key(one["system"], one["value"]))
         its = Names(key or b"")
-        record = its.patient_record if route.record == "state" else its.visit_record(one["visit"], one["kind"])
+        by_patient = route.record == "state"
+        apart = route.route if route.apart else ""
+        record = its.patient_record(apart) if by_patient else its.visit_record(one["visit"], one["kind"])
         due[record if key else f"none {len(due)}", one["kind"], one["day"]] = one
     return due
 

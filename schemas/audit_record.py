@@ -9,14 +9,16 @@ second run writes the same records.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.crossing import Alike, Entries
 from schemas.opaque import opaque
-from schemas.outcome import Reason
+from schemas.outcome import Reason, Verdict
 
 VERSION = 1
 
@@ -73,90 +75,115 @@ RULES: Mapping[Reason, str] = {
 READING = "transforms/decode.py"  # every other reason
 
 
-class Places(NamedTuple):
-    """The words that a route's records share, by the route's place in the policy; place 0 is "no route"."""
+class Words(NamedTuple):
+    """What the records of one route share."""
 
-    routes: Sequence[str]
-    purposes: Sequence[str]
-    destinations: Sequence[str]
-    recipes: Sequence[str]
-    levels: Sequence[str]
-
-
-class Columns(NamedTuple):
-    """The columns that differ from record to record, as lists of one length. `event` is 16 bytes, `place` an index into
-    `Places`."""
-
-    event: Sequence[bytes]
-    type: Sequence[str]
-    verdict: Sequence[str]
-    reason: Sequence[str]
-    place: Sequence[int]
-    fates: Sequence[str]
-    correlationid: Sequence[str]
-    payload: Sequence[str]
-    crm_record: Sequence[str]
-    consents: Sequence[Sequence[str]]
-    ordinal: Sequence[int]
-    copy: Sequence[int]
+    purpose: str
+    destination: str
+    recipe: str
+    level: str
 
 
-def table(columns: Columns, places: Places, horizon: int, policy: str, policy_digest: str) -> pa.Table:
-    """Records as a table of `SCHEMA`, sorted by record id."""
-    rows = len(columns.event)
-    place = pa.array(columns.place, pa.int32())
-    verdicts, reasons, event = _words(columns.verdict), _words(columns.reason), _opaque(columns.event)
-    ordinal, copy = pa.array(columns.ordinal, pa.int32()), pa.array(columns.copy, pa.int32())
-    rule_of = {word: RULES.get(Reason(word), READING) for word in set(columns.reason)}
-    rules = _words([rule_of[word] for word in columns.reason])
-    route = pa.DictionaryArray.from_arrays(place, pa.array(places.routes, pa.string()))
-    arrays = {
-        "record": _identifiers(event, route, verdicts, ordinal, copy, policy_digest),
-        "event": event,
-        "type": _words(columns.type),
-        "verdict": verdicts,
-        "reason": reasons,
-        "rule": rules,
-        "route": route,
-        "purpose": _of_route(place, places.purposes),
-        "destination": _of_route(place, places.destinations),
-        "recipe": _of_route(place, places.recipes),
-        "fates": _words(columns.fates),
-        "level": _of_route(place, places.levels),
-        "correlationid": pa.array(columns.correlationid, pa.string()),
-        "payload": pa.array(columns.payload, pa.string()),
-        "crm_record": pa.array(columns.crm_record, pa.string()),
-        "consents": pa.array(columns.consents, pa.list_(pa.string())),
-        "ordinal": ordinal,
-        "copy": copy,
-        "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), rows),
-        "policy": _same(policy, rows),
-        "policy_digest": _same(policy_digest, rows),
-    }
-    return pa.Table.from_pydict(arrays, schema=SCHEMA).sort_by("record")
+class Records:
+    """The records of one segment, gathered as columns: a record costs a place in `_alike` where it would cost a dozen
+    words."""
+
+    def __init__(self) -> None:
+        self._events: list[bytes] = []
+        self._alike: list[Alike] = []
+        self._routes: list[str] = []  # of each in `_alike`
+        self._places: list[int] = []
+        self._correlations: list[str] = []
+        self._payloads: list[str] = []
+        self._crm_records: list[str] = []
+
+    def add(
+        self,
+        entries: Entries,
+        correlations: Sequence[str] = (),
+        payloads: Sequence[str] = (),
+        crm_records: Sequence[str] = (),
+    ) -> None:
+        """Add outcomes: their entries, and of what else there is one for each of them."""
+        nothing = [""] * len(entries.keys)
+        first = len(self._alike)
+        self._alike += entries.alike
+        self._routes += [entries.route] * len(entries.alike)
+        self._places += [first + place for place in entries.places]
+        self._events += entries.keys
+        self._correlations += correlations or nothing
+        self._payloads += payloads or nothing
+        self._crm_records += crm_records or nothing
+
+    def counts(self) -> list[tuple[str, Verdict, Reason, int]]:
+        """How many records there are of each route, verdict and reason."""
+        counts: Counter[tuple[str, Verdict, Reason]] = Counter()
+        for place, number in Counter(self._places).items():
+            its = self._alike[place]
+            counts[self._routes[place], its.verdict, its.reason] += number
+        return [(*what, number) for what, number in counts.items()]
+
+    def table(
+        self,
+        routes: Mapping[str, Words],
+        reference: Callable[[bytes], str],
+        horizon: int,
+        policy: str,
+        policy_digest: str,
+    ) -> pa.Table:
+        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log."""
+        alike, event, places = self._alike, _opaque(self._events), pa.array(self._places, pa.int32())
+        ends = [f"{r}.{its.verdict}.{its.ordinal}.{its.copy}" for r, its in zip(self._routes, alike, strict=True)]
+        record = _identifiers(event, pa.array(ends, pa.string()).take(places), policy_digest)
+        order = pc.sort_indices(record)
+        places = places.take(order)
+
+        def words(values: Iterable[str]) -> pa.DictionaryArray:
+            """A column of words, given for each of `_alike`. Each stands once in the dictionary, and in order: repeated
+            ones made equal tables differ in their Parquet bytes."""
+            said = [str(value) for value in values]
+            distinct = sorted(set(said))
+            index = {word: place for place, word in enumerate(distinct)}
+            found = pa.array([index[word] for word in said], pa.int32())
+            return pa.DictionaryArray.from_arrays(found.take(places), pa.array(distinct, pa.string()))
+
+        def numbers(values: Iterable[int]) -> pa.Int32Array:
+            return pa.array(values, pa.int32()).take(places)
+
+        def texts(values: Sequence[str]) -> pa.StringArray:
+            return pa.array(values, pa.string()).take(order)
+
+        of_route = [routes[route] for route in self._routes]
+        references = pa.array([[reference(what) for what in one.consents] for one in alike], pa.list_(pa.string()))
+        arrays = {
+            "record": record.take(order),
+            "event": event.take(order),
+            "type": words(one.type for one in alike),
+            "verdict": words(one.verdict for one in alike),
+            "reason": words(one.reason for one in alike),
+            "rule": words(RULES.get(one.reason, READING) for one in alike),
+            "route": words(self._routes),
+            "purpose": words(its.purpose for its in of_route),
+            "destination": words(its.destination for its in of_route),
+            "recipe": words(its.recipe for its in of_route),
+            "fates": words(one.fates for one in alike),
+            "level": words(its.level for its in of_route),
+            "correlationid": texts(self._correlations),
+            "payload": texts(self._payloads),
+            "crm_record": texts(self._crm_records),
+            "consents": references.take(places),
+            "ordinal": numbers(one.ordinal for one in alike),
+            "copy": numbers(one.copy for one in alike),
+            "horizon": pa.repeat(pa.scalar(horizon, pa.timestamp("us", tz="UTC")), len(order)),
+            "policy": words([policy] * len(alike)),
+            "policy_digest": words([policy_digest] * len(alike)),
+        }
+        return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
 
-def _identifiers(
-    event: pa.Array, route: pa.Array, verdict: pa.Array, ordinal: pa.Array, copy: pa.Array, policy_digest: str
-) -> pa.Array:
+def _identifiers(event: pa.StringArray, end: pa.StringArray, policy_digest: str) -> pa.StringArray:
     """Record ids: the parts that they are a function of, joined: event.route.verdict.ordinal.copy.policy."""
-    parts = (event, route, verdict, ordinal, copy, pa.scalar(policy_digest[:12]))
-    return pc.binary_join_element_wise(*(pc.cast(part, pa.string()) for part in parts), ".")
-
-
-def _words(values: Sequence[str]) -> pa.DictionaryArray:
-    words = sorted(set(values))
-    index = {word: place for place, word in enumerate(words)}
-    places = pa.array([index[value] for value in values], pa.int32())
-    return pa.DictionaryArray.from_arrays(places, pa.array([str(word) for word in words], pa.string()))
-
-
-def _of_route(place: pa.Array, words: Sequence[str]) -> pa.DictionaryArray:
-    """A word of each record's route. Each word stands once in the dictionary: repeated ones made equal tables differ in
-    their Parquet bytes."""
-    distinct = sorted(set(words))
-    remapped = pc.take(pa.array([distinct.index(word) for word in words], pa.int32()), place)
-    return pa.DictionaryArray.from_arrays(remapped, pa.array(distinct, pa.string()))
+    return pc.binary_join_element_wise(event, end, policy_digest[:12], ".")
 
 
 def _opaque(names: Sequence[bytes]) -> pa.StringArray:
@@ -165,7 +192,3 @@ def _opaque(names: Sequence[bytes]) -> pa.StringArray:
     offsets = array("i", range(0, width * len(names) + 1, width or 1))
     text = opaque(b"".join(names)).encode("ascii")
     return pa.StringArray.from_buffers(len(names), pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-def _same(word: str, rows: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), pa.array([word]))

@@ -1,9 +1,12 @@
-"""What a release becomes on its way out: first the Event ends (Draft), then the patient (Crossing).
+"""What releases become on their way out: first the Event ends (Draft), then the patient (Crossing).
 
-Each of these types has no place for what must not come along.
+Each of these types has no place for what must not come along. One of them is all that a shard releases on one route, as
+columns: lists of one length, in which the same place belongs to the same release. An object for each release and stage
+cost more than the work that is done on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,56 +21,72 @@ class Deidentified(msgspec.Struct, frozen=True):
 
     values: Mapping[str, str]
     fates: str
-    data: msgspec.Raw
+    data: str
     cell: str
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What the audit log learns of a release: digests and words of closed sets, no value of the message.
+class Alike(NamedTuple):
+    """What an outcome has in common with many others of its route: words of closed sets and digests of the consent
+    versions that it rests on. `ordinal` counts the releases of the pair."""
 
-    `key` and `what` are digests of the message and of its milestone; `consents` those of the consent versions that the
-    verdict rests on; `ordinal` counts the releases of the pair, `seq` what was written to the CRM record; a retraction
-    takes back what was written up to `retracts`, and `severs` the patient's token where nothing is shown any more.
-    """
-
-    key: bytes
-    what: bytes
     type: str
-    route: str
     verdict: Verdict
     reason: Reason
+    fates: str
     consents: tuple[bytes, ...]
     copy: int
     ordinal: int
-    seq: int
-    retracts: int
-    severs: bool
 
 
-class Draft(msgspec.Struct, frozen=True, gc=False):
-    """A release after its recipe. `patient`, `visit` and `kind` go no further than Tokenize."""
+class Entries(msgspec.Struct, frozen=True):
+    """What the audit log learns of outcomes on `route`, and no value of a message.
 
-    entry: Entry
-    made: Deidentified
-    patient: str
-    visit: str
-    kind: Kind
+    `keys` and `whats` are digests of the messages and of their milestones; `places` say where in `alike`, which is much
+    shorter, the rest stands. A message's own outcomes have route "", and `whats` that nobody reads.
+    """
+
+    route: str
+    keys: Sequence[bytes]
+    whats: Sequence[bytes]
+    alike: Sequence[Alike]
+    places: Sequence[int]
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """Releases after their recipe, or what takes releases back. `patients`, and `visits` with `kinds` where each has a
+    record of its own (else empty), go no further than Tokenize.
+
+    `seqs` number what was written to the CRM record; a retraction takes back what was written up to its `retracts`
+    (empty: these are releases). `severed`: the patients of whom nothing is shown any more.
+    """
+
+    entries: Entries
+    made: Sequence[Deidentified]
+    patients: Sequence[str]
+    visits: Sequence[str]
+    kinds: Sequence[Kind]
+    seqs: Sequence[int]
+    retracts: Sequence[int]
+    severed: frozenset[str]
 
     def __repr__(self) -> str:
         return "Draft()"
 
 
-class Crossing(msgspec.Struct, frozen=True, gc=False):
-    """A release ready to leave: `subject` stands for the patient on the CRM side, `record` is the CRM record's key.
+class Crossing(msgspec.Struct, frozen=True):
+    """Releases ready to leave: `subjects` stand for the patients on the CRM side, `records` are the CRM records' keys.
 
-    An aggregate contribution has neither; `first` is True for a patient's first contribution to its cell.
+    Contributions to aggregates have neither; `cells` says how many patients they add to which cell. `seqs` and
+    `retracts` as in a Draft.
     """
 
-    entry: Entry
-    made: Deidentified
-    subject: str
-    record: str
-    first: bool
+    entries: Entries
+    made: Sequence[Deidentified]
+    subjects: Sequence[str]
+    records: Sequence[str]
+    seqs: Sequence[int]
+    retracts: Sequence[int]
+    cells: Mapping[str, int]
 
 
 class Payload(msgspec.Struct, frozen=True, gc=False):

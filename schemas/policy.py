@@ -149,7 +149,8 @@ class Destination(Strict):
 
 
 class Route(Strict):
-    """One purpose of one destination. The unit of decision is (event, route)."""
+    """One purpose of one destination. The unit of decision is (event, route). `apart`: the records of a second state
+    route of one destination and purpose, which the patient's record key cannot name too."""
 
     route: Name
     purpose: Code
@@ -157,6 +158,7 @@ class Route(Strict):
     destination: Destination
     delivers: Literal["payloads", "aggregates"]
     record: Literal["state", "event"]
+    apart: bool = False
     level: str
     data_use_agreement: str = ""
     kinds: tuple[Kind, ...]
@@ -258,6 +260,10 @@ class Policy(Strict):
             raise ValueError(f"fields.yaml must classify each field once, and among them {said}")
         if len({route.route for route in self.routes}) != len(self.routes) or not self.routes:
             raise ValueError("at least one route, and no two of one name")
+        states = [route for route in self.routes if route.delivers == "payloads" and route.record == "state"]
+        patients = [(route.destination.name, route.purpose) for route in states if not route.apart]
+        if len(set(patients)) != len(patients):
+            raise ValueError("two routes of one destination and purpose write the patient's record: set one `apart`")
         for named in ([study.protocol for study in self.studies], [n for study in self.studies for n in study.names]):
             if len(set(named)) != len(named):
                 raise ValueError("tables/studies.yaml: two studies of one protocol or one name")

@@ -421,7 +421,7 @@ def test_a_defect_of_one_patient_stops_nobody_else(go: Go, tmp_path: Path, monke
         pytest.param("transforms.deidentify.compiled", lambda event, *_: event.visit, id="deidentify"),
         pytest.param("transforms.rules.records.Names.visit_record", lambda _, visit, __: visit, id="tokenize"),
         pytest.param("pipelines.vault.SqlVault.records", lambda *given: repr(given), id="vault"),
-        pytest.param("transforms.audit.table", lambda *given: repr(given), id="audit"),
+        pytest.param("transforms.audit.Records.table", lambda known, *_: repr(vars(known)), id="audit"),
         pytest.param("pipelines.run.counted", lambda *_: WORD, id="outside of the stages"),
     ],
 )

@@ -174,23 +174,23 @@ def test_deidentify_lets_through_what_the_recipe_says(policy: Policy) -> None:
     assert event.time is not None
     day = text_of(event.time)[:10]
     cell = {"day": day, "milestone": "admitted", "service_class": "inpatient"}
-    assert {draft.entry.route: dict(draft.made.values) for draft in batch.items} == {
-        "patient-support": {
+    assert {draft.entries.route: [dict(made.values) for made in draft.made] for draft in batch.items} == {
+        "patient-support": [{
             "time": day, "milestone": "admitted", "next_action": "wait",
             "consent_state": "support-hcp-visible", "outreach": "eligible",
-        },
-        "hcp-notification": {"time": day, "milestone": "admitted", "clinician_npi": NPI},
-        "closed-loop": cell,
-        "operations": cell,
+        }],
+        "hcp-notification": [{"time": day, "milestone": "admitted", "clinician_npi": NPI}],
+        "closed-loop": [cell],
+        "operations": [cell],
     }  # fmt: skip
     for draft in batch.items:
-        said = repr((draft.made, draft.entry, draft))
+        said = repr((draft.made, draft.entries, draft))
         assert not any(secret in said for secret in (PATIENT, VISIT, "\\x1f", text_of(event.time)[11:19]))
-        assert draft.entry.consents == (a_consent(purposes=BOTH).what,)
+        assert [its.consents for its in draft.entries.alike] == [(a_consent(purposes=BOTH).what,)]
+        (made,) = draft.made
         for field in ("patient", "visit"):
-            assert f"{field}:drop" in draft.made.fates or f"{field}:token>subject" in draft.made.fates
-        data = json.loads(msgspec.json.encode(draft.made.data))
-        assert data == {name: value for name, value in draft.made.values.items() if name != "time"}
+            assert f"{field}:drop" in made.fates or f"{field}:token>subject" in made.fates
+        assert json.loads(made.data) == {name: value for name, value in made.values.items() if name != "time"}
 
 
 # --- Tokenize -----------------------------------------------------------------------------------------------------
@@ -205,20 +205,18 @@ def test_tokenize_ends_the_patient(policy: Policy) -> None:
     assert isinstance(batch, Crossings)
     # One question for each payload route, in an order of its own; aggregates ask nothing.
     assert sorted(found["vault"]) == [("crm|HCPVISIBLE", [PATIENT, OTHER]), ("crm|PATSUPPORT", [PATIENT, OTHER])]
-    by_route: dict[str, list[Any]] = defaultdict(list)
-    for one in batch.items:
-        by_route[one.entry.route].append(one)
+    by_route = {one.entries.route: one for one in batch.items}
     support, task = by_route["patient-support"], by_route["hcp-notification"]
-    assert [support[0].record == one.record for one in support] == [True, True, False]  # one record a patient
-    assert len({one.record for one in task}) == 3  # one a visit and kind
-    assert [task[0].subject == one.subject for one in task] == [True, True, False]
-    assert {one.subject for one in support}.isdisjoint(one.subject for one in task)
-    for one in support + task:
-        assert Vault.known[f"crm|{'PATSUPPORT' if one in support else 'HCPVISIBLE'}", PATIENT].hex() not in repr(one)
+    assert [support.records[0] == record for record in support.records] == [True, True, False]  # one record a patient
+    assert len(set(task.records)) == 3  # one a visit and kind
+    assert [task.subjects[0] == subject for subject in task.subjects] == [True, True, False]
+    assert set(support.subjects).isdisjoint(task.subjects)
+    for one, scope in ((support, "crm|PATSUPPORT"), (task, "crm|HCPVISIBLE")):
+        assert Vault.known[scope, PATIENT].hex() not in repr(one)
         assert not any(secret in repr(one) for secret in (PATIENT, VISIT, "VISIT-2", "\\x1f"))
-        assert not hasattr(one, "patient")
+        assert not hasattr(one, "patients")
     for route in ("closed-loop", "operations"):
-        assert {(one.subject, one.record) for one in by_route[route]} == {("", "")}
+        assert (by_route[route].subjects, by_route[route].records) == ([], [])
 
 
 def test_tokenize_counts_a_patient_once_in_a_cell(policy: Policy) -> None:
@@ -227,7 +225,8 @@ def test_tokenize_counts_a_patient_once_in_a_cell(policy: Policy) -> None:
         "out"
     ]
     (batch,) = run(drafts, Tokenize(policy, Vault()))["out"]
-    assert [one.first for one in batch.items] == [True, False, True, True]
+    (one,) = batch.items
+    assert {json.loads(cell)[1]: patients for cell, patients in one.cells.items()} == {"admitted": 2, "booked": 1}
 
 
 # --- Audit --------------------------------------------------------------------------------------------------------

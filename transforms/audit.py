@@ -11,23 +11,21 @@ Rule source: 45 CFR 164.312(b) (audit controls), 164.528 (accounting of disclosu
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from schemas.audit_record import Columns, Places, table
-from schemas.crossing import Crossing
-from schemas.event import Made, Milestone
+from schemas.audit_record import Records, Words
+from schemas.crossing import Crossing, Entries
+from schemas.event import Made
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
-from schemas.policy import Policy
+from schemas.policy import Policy, Route
 from schemas.stores import AuditLog, Opens
-from schemas.timeline import Outcome
-from transforms.batch import Crossings, Outcomes
+from transforms.batch import Crossings, Gathering, Outcomes
 from transforms.defects import without_values
 from transforms.rules.digests import Mac
 from transforms.rules.payload import Desk
@@ -72,18 +70,13 @@ class _Audit(beam.DoFn):
         keyset = self._keys.open()
         self._log = self._reference.open()
         self._consents = Mac(keyset.derive(KeyPurpose.AUDIT, "consent"))
-        routes = self._policy.routes
-        self._place = {"": 0, **{route.route: place for place, route in enumerate(routes, 1)}}
-        self._desks = {r.route: Desk(r, self._policy, keyset) for r in routes if r.delivers == "payloads"}
+        self._desks = {r.route: Desk(r, self._policy, keyset) for r in self._policy.routes if r.delivers == "payloads"}
         self._items = ReviewItems(self._policy, self._horizon, keyset)
-        released = self._branch == "allowed"
-        self._places = Places(
-            ["", *(route.route for route in routes)],
-            ["", *(route.purpose for route in routes)],
-            ["", *(route.destination.name for route in routes)],
-            ["", *(route.recipe_name for route in routes)],
-            ["", *(self._policy.level(route).label if released else "" for route in routes)],
-        )
+        self._words = {"": Words("", "", "", "")} | {route.route: self._of(route) for route in self._policy.routes}
+
+    def _of(self, route: Route) -> Words:
+        level = self._policy.level(route).label if self._branch == "allowed" else ""
+        return Words(route.purpose, route.destination.name, route.recipe_name, level)
 
     def process(
         self, batch: Crossings | Outcomes
@@ -103,89 +96,50 @@ class _Audit(beam.DoFn):
         name = f"{self._run}-{batch.shard.hex()}"
         crossings = batch.items if isinstance(batch, Crossings) else []
         aside = batch.items if isinstance(batch, Outcomes) else []
-        columns, lines = self._released(crossings) if crossings else (self._kept(aside), {})
-        records = table(columns, self._places, self._horizon, self._policy.name, self._policy.digest)
-        self._log.append(f"{name}-{self._branch}", records)
+        records = Records()
+        payloads: dict[str, list[bytes]] = {}
+        for crossing in crossings:
+            if lines := self._released(crossing, records):
+                payloads.setdefault(crossing.entries.route, []).extend(lines)
+        kept: dict[str, Gathering] = {}
+        for outcome in aside:
+            if outcome.route not in kept:
+                kept[outcome.route] = Gathering(outcome.route)
+            kept[outcome.route].add(outcome)
+        for those in kept.values():
+            self._kept(those.entries(), records)
+        table = records.table(self._words, self._consent, self._horizon, self._policy.name, self._policy.digest)
+        self._log.append(f"{name}-{self._branch}", table)
 
-        for route, payloads in lines.items():
-            yield f"crm/{route}/{name}.jsonl", b"".join(payloads)
-        for route, cells in _cells(crossings).items():
-            yield TaggedOutput("cells", (route, cells))
+        for route, lines in payloads.items():
+            yield f"crm/{route}/{name}.jsonl", b"".join(sorted(lines))
+        for crossing in crossings:
+            if crossing.cells:
+                cells = json.dumps(sorted(crossing.cells.items())).encode()
+                yield TaggedOutput("cells", (crossing.entries.route, cells))
         if self._branch == "review":
             yield f"review/{name}.jsonl", self._items.lines(aside)
         for one in aside:
             if isinstance(one.event, Made) and one.event.sealed and not one.copy:
                 yield f"quarantine/{opaque(one.event.key)}.sealed", one.event.sealed
-        counts = Counter(zip(columns.place, columns.verdict, columns.reason, strict=True))
-        rows = [(self._places.routes[place], verdict, reason, n) for (place, verdict, reason), n in counts.items()]
-        yield TaggedOutput(
-            "counts", (f"audit-{self._branch}-{batch.shard.hex()}", json.dumps({"outcomes": rows}).encode())
-        )
+        counts = json.dumps({"outcomes": records.counts()}).encode()
+        yield TaggedOutput("counts", (f"audit-{self._branch}-{batch.shard.hex()}", counts))
 
-    def _released(self, crossings: list[Crossing]) -> tuple[Columns, dict[str, list[bytes]]]:
-        """The records of releases, and each payload route's lines, sorted by id."""
-        ids, correlations = [], []
-        lines: dict[str, list[tuple[str, bytes]]] = {}
-        for one in crossings:
-            identifier = correlation = ""
-            if one.record:
-                route = one.entry.route
-                identifier, correlation, line = self._desks[route].line(one)
-                lines.setdefault(route, []).append((identifier, line))
-            ids.append(identifier)
-            correlations.append(correlation)
-        entries = [one.entry for one in crossings]
-        columns = Columns(
-            [entry.key for entry in entries],
-            [entry.type for entry in entries],
-            [entry.verdict for entry in entries],
-            [entry.reason for entry in entries],
-            [self._place[entry.route] for entry in entries],
-            [one.made.fates for one in crossings],
-            correlations,
-            ids,
-            [one.record for one in crossings],
-            self._references([entry.consents for entry in entries]),
-            [entry.ordinal for entry in entries],
-            [entry.copy for entry in entries],
-        )
-        return columns, {route: [line for _, line in sorted(found)] for route, found in lines.items()}
+    def _released(self, one: Crossing, records: Records) -> list[bytes]:
+        """Add the records of releases; their payload lines, none where they only count in aggregates."""
+        if not one.records:
+            records.add(one.entries)
+            return []
+        lines = self._desks[one.entries.route].lines(one)
+        records.add(one.entries, lines.correlations, lines.ids, one.records)
+        return lines.lines
 
-    def _kept(self, outcomes: list[Outcome]) -> Columns:
-        """The records of everything that does not leave."""
-        nothing = [""] * len(outcomes)
-        return Columns(
-            [one.event.key for one in outcomes],
-            [one.event.type for one in outcomes],
-            [one.verdict for one in outcomes],
-            [one.reason for one in outcomes],
-            [self._place[one.route] for one in outcomes],
-            nothing,
-            [self._correlation(one) for one in outcomes],
-            nothing,
-            nothing,
-            self._references([tuple([fact.what for fact in one.facts]) if one.facts else () for one in outcomes]),
-            [one.ordinal for one in outcomes],
-            [one.copy for one in outcomes],
-        )
+    def _kept(self, those: Entries, records: Records) -> None:
+        """Add the records of what does not leave. It has the correlation ids that payloads of these pairs would carry,
+        now or in a later run; none where none ever leaves."""
+        desk = self._desks.get(those.route)
+        records.add(those, desk.correlations(those.whats) if desk else ())
 
-    def _correlation(self, outcome: Outcome) -> str:
-        """The id that the payload of this pair would carry, now or in a later run; "" where none ever leaves."""
-        desk = self._desks.get(outcome.route)
-        return desk.correlation(outcome.event.what) if desk and isinstance(outcome.event, Milestone) else ""
-
-    def _references(self, consents: Sequence[tuple[bytes, ...]]) -> list[list[str]]:
-        """The references of consent versions."""
-        known: dict[tuple[bytes, ...], list[str]] = {(): []}
-        for one in set(consents):
-            known[one] = [opaque(self._consents.name(what)) for what in one]
-        return [known[one] for one in consents]
-
-
-def _cells(crossings: list[Crossing]) -> dict[str, bytes]:
-    """A shard's contributions: for each aggregate route, how many patients reached which cell (JSON)."""
-    reached = Counter([(one.entry.route, one.made.cell) for one in crossings if one.first])
-    routes: dict[str, list[tuple[str, int]]] = {}
-    for (route, cell), patients in sorted(reached.items()):
-        routes.setdefault(route, []).append((cell, patients))
-    return {route: json.dumps(cells).encode() for route, cells in routes.items()}
+    def _consent(self, what: bytes) -> str:
+        """How the audit log names a consent version."""
+        return opaque(self._consents.name(what))

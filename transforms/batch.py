@@ -6,14 +6,18 @@ than the work itself (70 of 126 µs an event). So these types have a coder that 
 """
 
 import pickle
+from collections import defaultdict
+from itertools import count
 from typing import Any
 
 from apache_beam import coders
 from apache_beam.coders.coder_impl import CoderImpl
 from apache_beam.coders.coders import FastCoder
 
-from schemas.crossing import Crossing, Draft
+from schemas.crossing import Alike, Crossing, Draft, Entries
+from schemas.event import Milestone
 from schemas.message import Block
+from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome
 
 
@@ -39,13 +43,13 @@ class Outcomes(Batch):
 
 
 class Drafts(Batch):
-    """A shard's releases after their recipes."""
+    """A shard's releases after their recipes, one draft a route."""
 
     items: list[Draft]
 
 
 class Crossings(Batch):
-    """A shard's releases, ready to leave."""
+    """A shard's releases, ready to leave, one crossing a route."""
 
     items: list[Crossing]
 
@@ -81,6 +85,38 @@ class Unweighed(FastCoder):
 
     def __hash__(self) -> int:
         return hash(type(self))
+
+
+class Gathering:
+    """The entries of one route in the making.
+
+    Outcomes are taken in the order in which they come: those of one event follow each other, and a shard's events are
+    more than a processor's cache holds.
+    """
+
+    __slots__ = ("_alike", "_keys", "_places", "_route", "_whats")
+
+    def __init__(self, route: str) -> None:
+        self._route = route
+        self._keys: list[bytes] = []
+        self._whats: list[bytes] = []
+        self._places: list[int] = []
+        self._alike: defaultdict[tuple[str, Verdict, Reason, str, tuple[bytes, ...], int, int], int]
+        self._alike = defaultdict(count().__next__)  # each new one takes the next place
+
+    def add(self, one: Outcome, fates: str = "") -> None:
+        """Take an outcome; `fates` if it went through a recipe."""
+        event, facts = one.event, one.facts
+        self._keys.append(event.key)
+        if isinstance(event, Milestone):
+            self._whats.append(event.what)
+        consents = tuple([fact.what for fact in facts]) if facts else ()
+        place = self._alike[event.type, one.verdict, one.reason, fates, consents, one.copy, one.ordinal]
+        self._places.append(place)
+
+    def entries(self) -> Entries:
+        """All that was taken."""
+        return Entries(self._route, self._keys, self._whats, [Alike(*one) for one in self._alike], self._places)
 
 
 for _type in (Block, Outcomes, Drafts, Crossings):

@@ -53,12 +53,13 @@ def compiled(route: Route, policy: Policy) -> Recipe:
     return recipe
 
 
-def withdrawn(route: Route, day: str) -> Deidentified:
-    """What a retraction says: the day of the retraction, and what becomes of the record. What was delivered before it
-    cannot be recalled, which the fates say."""
+def withdrawn(route: Route, day: str) -> Recipe:
+    """What a retraction says, whatever it takes back: the day of the retraction, and what becomes of the record. What
+    was delivered before it cannot be recalled, which the fates say."""
     rule = route.after_revocation
     fates = f"record:retract>{rule} delivered-before:remains"
-    return Deidentified({"time": day}, fates, msgspec.Raw(msgspec.json.encode({"after_revocation": rule})), "")
+    said = Deidentified({"time": day}, fates, msgspec.json.encode({"after_revocation": rule}).decode(), "")
+    return lambda *_: said
 
 
 def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...], fields: list[str]) -> Deidentified:
@@ -73,7 +74,7 @@ def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...], 
     fates += [f"{field}:drop" for field in fields if field not in passed]
     data = msgspec.json.encode({name: value for name, value in values.items() if name != "time"})
     cell = msgspec.json.encode([values.get(row.to, "") for row in rows]).decode()
-    return Deidentified(values, " ".join(fates), msgspec.Raw(data), cell)
+    return Deidentified(values, " ".join(fates), data.decode(), cell)
 
 
 # Each action on text that is already as coarse as a day. KEEP is for what identifies no patient (the level sees to it).

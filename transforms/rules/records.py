@@ -27,10 +27,10 @@ class Names:
         """The presentation token of the patient: it may rotate, the record key stays."""
         return opaque(self._mac.name(b"subject"))
 
-    @property
-    def patient_record(self) -> str:
-        """The key of the CRM record that stands for the patient: the record key itself."""
-        return opaque(self._record_key)
+    def patient_record(self, apart: str = "") -> str:
+        """The key of the CRM record that stands for the patient: the record key itself. `apart` names the route whose
+        records are others than those of its destination and purpose."""
+        return opaque(self._mac.name(f"patient\x1f{apart}".encode()) if apart else self._record_key)
 
     def visit_record(self, visit: str, kind: str) -> str:
         """The key of the CRM record that stands for one visit's milestone."""
