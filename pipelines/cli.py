@@ -81,7 +81,7 @@ def run(
     from pipelines import options, report
     from pipelines.run import run as do
 
-    gc.freeze()  # what is imported stays, and a batch's many small values die young: the collector need not look so often
+    gc.freeze()  # what is imported stays, and a batch's many small values die young: the collector may look seldom
     gc.set_threshold(50_000, 20, 100)
     done = do(options.request(input_, output, state, policy, as_of, rest or [], ledger))
     report.finished(done, output, as_json=as_json)

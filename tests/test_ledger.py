@@ -111,10 +111,8 @@ def test_one_run_may_release_and_take_back_on_one_route(place: Place) -> None:
     place.run("2026-03-02", signed(), admission("4711", "V1", "20260302100000"))
     gone, new = admission("4711", "V1", "20260302110000", kind="ADT^A11"), discharge("e1", "2026-03-03T10:00:00Z")
     done = place.run("2026-03-04", gone, new)
-    assert (done.summary["released"], done.summary["retracted"]) == (
-        2,
-        1,
-    )  # patient-support was updated, not taken back
+    # patient-support's record was updated, not taken back
+    assert (done.summary["released"], done.summary["retracted"]) == (2, 1)
     [file] = place.output.glob("crm/hcp-notification/20260304*")
     found = file.read_bytes().splitlines()
     assert found == sorted(found) and [b"retracts" in line for line in found].count(True) == 1 and len(found) == 2
