@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy
 
-KNOWN = {"policy.yaml", "fields.yaml", "sensitivity.yaml", "codes/purposes.yaml"}
+KNOWN = {"policy.yaml", "fields.yaml", "sensitivity.yaml", "consent-forms.yaml", "codes/purposes.yaml"}
 
 
 def default() -> Path:
@@ -43,6 +43,7 @@ def load(folder: Path) -> Policy:
         **(parsed["policy.yaml"] if isinstance(parsed["policy.yaml"], dict) else {}),
         "fields": parsed["fields.yaml"],
         "sensitivity": parsed["sensitivity.yaml"],
+        "forms": parsed["consent-forms.yaml"],
         "purposes": parsed["codes/purposes.yaml"],
         "routes": [content for name, content in parsed.items() if name.startswith("routes/")],
         "digest": whole.hexdigest(),

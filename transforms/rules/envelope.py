@@ -120,7 +120,7 @@ class Envelopes:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
-            return [fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
+            return [*fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)]
         if kind in fhir.READERS:
             return fhir.read(tree, around)
         return [unrouted(kind, Reason.NO_ROUTE)]

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from schemas.event import digest
+from transforms.rules.consent_forms import Profile
 from transforms.rules.sensitivity import Sensitivity
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
@@ -31,6 +32,7 @@ class Reading(NamedTuple):
     triggers: frozenset[str] | None = None  # HL7 triggers whose milestones are taken; None: all
     production: bool = False  # take HL7 messages of processing id P only
     sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
+    consents: Profile = Profile()  # how the source means its consents
 
 
 class Identifier(NamedTuple):

@@ -84,7 +84,9 @@ class _Known:
         self._sensitive = received.sensitive
         self._died = any(person.died for person in received.people)
         self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
-        self._standings: dict[str, Standing] = {}
+        # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
+        self._standings: dict[str | tuple[str, Kind], Standing] = {}
+        self._by_kind = any(consent.kinds is not None for consent in self._consents)
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
@@ -158,9 +160,10 @@ class _Known:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
         if scope.needs_permit and time < self._adult_at:
             return Verdict.REVIEW, Reason.MINOR, ()
-        known = self._standings.get(rule.name)
+        place = (rule.name, one.kind) if self._by_kind else rule.name
+        known = self._standings.get(place)
         if known is None:
-            known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
+            known = self._standings[place] = standing(self._consents, self._changed, scope, horizon, one.kind)
         decided = decide(time, one.span, known, scope, horizon)
         if decided[0] is RELEASED:
             return (Verdict.SUPPRESSED, Reason.SHADOW, decided[2]) if rule.shadow else decided
@@ -237,6 +240,8 @@ def _keep(received: Received, pairs: list[Pair], known: _Known) -> tuple[Timelin
         one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.open and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
+        if (pair.open or pair.shown) and rule is not None:  # a waiver begins and ends without an arrival
+            instants += (rule.scope.begins, rule.scope.ends)
     for consent in after.consents:
         if consent.says is Says.PERMIT:
             end = ended(consent, after.consents)
