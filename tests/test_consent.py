@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.event import ALSO, Consent, Says
+from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent import Scope, decide, standing
@@ -37,10 +37,11 @@ def answer(
     horizon: int = at(8),
     changed: int = BEGINNING,
     scope: Scope | None = None,
+    kind: Kind | None = None,
 ) -> Answer:
     """What becomes of an event at hour 5, decided at hour 8."""
     scope = a_scope() if scope is None else scope
-    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon), scope, horizon)
+    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon, kind), scope, horizon)
     return verdict, reason
 
 
@@ -311,6 +312,67 @@ def test_versions(consents: tuple[Consent, ...], around: dict[str, object], expe
     check(consents, around, expected)
 
 
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("the other rules of a version end nothing in it", RELEASED,
+             a_consent(), a_consent(DENY, rule=1, purposes=("HMARKT",))),
+        case("a denial among them binds", DENIED, a_consent(), a_consent(DENY, rule=1, purposes=("PATSUPPORT",))),
+        case("a newer version that denies something besides what it permits voids nothing", REVOKED,
+             a_consent(), a_consent(DENY, version=2, rule=1, given=at(6), purposes=("HMARKT",))),
+        case("and ends the older one only when it takes effect", RELEASED,
+             a_consent(), a_consent(DENY, version=2, rule=1, given=at(9), purposes=("HMARKT",))),
+        case("one that only denies takes it back from the start", REVOKED,
+             a_consent(), a_consent(DENY, version=2, rule=0, given=at(9), purposes=("HMARKT",))),
+    ],
+)  # fmt: skip
+def test_rules_of_one_version(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """A version may permit and deny; only one whose rule 0 denies permits nothing."""
+    one_version = [replace(c, what=b"same") if c.version == (1, 0, "") else c for c in consents]
+    check(tuple(one_version), around, expected)
+
+
+DISCHARGES = (Kind.DISCHARGED, Kind.ADMITTED)
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("a permit for this kind", RELEASED, a_consent(kinds=DISCHARGES), kind=Kind.DISCHARGED),
+        case("a permit for other kinds", SCOPELESS, a_consent(kinds=DISCHARGES), kind=Kind.BOOKED),
+        case("a permit for no kind", SCOPELESS, a_consent(kinds=()), kind=Kind.DISCHARGED),
+        case("a permit for some kinds, the kind unknown", SCOPELESS, a_consent(kinds=DISCHARGES)),
+        case("a denial of this kind", DENIED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES), kind=Kind.DISCHARGED),
+        case("a denial of other kinds", RELEASED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES), kind=Kind.BOOKED),
+        case("a denial of some kinds, the kind unknown", DENIED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES)),
+        case("renewed for other kinds", EXPIRED,
+             a_consent(end=at(7)), a_consent(of=1, given=at(6), kinds=(Kind.BOOKED,)), kind=Kind.DISCHARGED),
+    ],
+)  # fmt: skip
+def test_kinds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """A permit covers the kinds that it names, a denial binds these; without any, all."""
+    check(consents, around, expected)
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("within its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8), ends=at(8) + 1)),
+        case("before them", UNCOVERED, scope=a_scope(needs_permit=False, begins=at(8) + 1)),
+        case("after them", EXPIRED, scope=a_scope(needs_permit=False, ends=at(8))),
+        case("before them, whatever is permitted", UNCOVERED, a_consent(), scope=a_scope(begins=at(8) + 1)),
+        case("after them, whatever is permitted", EXPIRED, a_consent(), scope=a_scope(ends=at(8))),
+        case("a denial within them", DENIED, a_consent(DENY), scope=a_scope(needs_permit=False, ends=at(9))),
+    ],
+)  # fmt: skip
+def test_a_waiver(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """45 CFR 164.512(i): no permit is needed within its dates; outside of them the route decides nothing."""
+    check(consents, around, expected)
+
+
 def elsewhere(says: Says, **fields: object) -> Consent:
     """One that came by another source, in a message of its own."""
     came = a_consent(says, **{"key": "elsewhere", **fields})  # type: ignore[arg-type]
@@ -441,6 +503,8 @@ def test_the_answer_names_the_consents_that_it_rests_on() -> None:
     assert decide(at(5), 0, standing([permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
     assert decide(at(5), 0, standing([denial], BEGINNING, scope, at(8)), scope, at(8))[2] == (denial,)
     assert decide(at(5), 0, standing([denial, permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
+    another = replace(denial, rule=1, purposes=("PATSUPPORT",))
+    assert len(standing([denial, another], BEGINNING, scope, at(8)).facts) == 1, "two rules of one version"
 
 
 # --- of every set of consents --------------------------------------------------------------------------------------
