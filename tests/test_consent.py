@@ -464,6 +464,7 @@ MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
         case("a changed identity, then a permit beyond the wait", CHANGED,
              a_consent(given=at(5 + WAIT) + 1), changed=at(3), horizon=at(10)),
         case("a changed identity, then a post-dated permit", CHANGED, a_consent(given=at(9)), changed=at(3)),
+        case("a changed identity, then any permit at the horizon", FREE, a_consent(given=at(8)), changed=at(3)),
         case("a changed identity, then a permit taken back", CHANGED,
              a_consent(given=at(4)), a_consent(VOID, version=2), changed=at(3)),
         case("a changed identity, then a permit of two contents", CHANGED,
@@ -485,6 +486,7 @@ def test_aggregates_need_no_permit(consents: tuple[Consent, ...], around: dict[s
     [
         case("over before the event", EXPIRED, a_consent(end=at(3))),
         case("over since the event", EXPIRED, a_consent(end=at(7))),
+        case("given at the horizon, and over by then", EXPIRED, a_consent(given=at(8), end=at(8))),
         case("taken back before the event", REVOKED, a_consent(), a_consent(ENDS, version=2, given=at(3))),
         case("taken back, and its period over too", EXPIRED,
              a_consent(end=at(7)), a_consent(ENDS, version=2, given=at(3))),
