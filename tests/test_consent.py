@@ -71,6 +71,7 @@ def check(consents: tuple[Consent, ...], around: dict[str, object], expected: An
         case("a permit within the wait fills no denial", DENIED, a_consent(DENY, of=1), a_consent(given=at(7))),
         case("a permit within the wait fills no unclear consent", UNCLEAR,
              a_consent(VAGUE, of=1), a_consent(given=at(7))),
+        case("the second of two covers it", RELEASED, a_consent(data_end=at(4)), a_consent(of=1, given=at(1))),
         case("each of two permits does half", UNCOVERED,
              a_consent(end=at(5)), a_consent(of=1, given=at(5 + WAIT) + 1), horizon=at(10)),
     ],
@@ -116,6 +117,9 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
         case("renewed by two in turn", RELEASED,
              a_consent(end=at(6)), a_consent(of=1, given=at(5) + 1, start=at(6), end=at(7)),
              a_consent(of=2, given=at(6) + 1, start=at(7))),
+        case("renewed by two, the one given first begins last", RELEASED,
+             a_consent(end=at(6)), a_consent(of=1, given=at(5) + 1, start=at(7)),
+             a_consent(of=2, given=at(5) + 2, end=at(7))),
         case("renewed for another purpose", EXPIRED,
              a_consent(end=at(7)), a_consent(of=1, given=at(6), purposes=("HCPVISIBLE",))),
         case("renewed for data from a later time", EXPIRED,
@@ -154,6 +158,7 @@ def test_holds(consents: tuple[Consent, ...], around: dict[str, object], expecte
         case("not lifted by a permit of the same instant", DENIED,
              a_consent(DENY, of=1, given=at(1)), a_consent(given=at(1))),
         case("lifted for later events only", DENIED, a_consent(DENY, of=1, given=at(4)), a_consent(given=at(5) + 1)),
+        case("lifted at the instant of the event", RELEASED, a_consent(DENY, of=1), a_consent(given=at(5))),
         case("lifted, refused again", DENIED,
              a_consent(DENY, of=1), a_consent(given=at(1)), a_consent(DENY, of=2, given=at(2))),
         case("only a date: it binds the permit of that day", DENIED,
@@ -217,6 +222,8 @@ RESEARCH = a_consent(purposes=("CLINTRCH",))
              a_consent(), a_consent(DENY, of=1, recipients=(TORN,))),
         case("refers to another, identifies this recipient", DENIED,
              a_consent(), a_consent(DENY, of=1, recipients=(OTHER_WAY,))),
+        case("refers to this recipient, identifies another with a space", DENIED,
+             a_consent(), a_consent(DENY, of=1, recipients=(ALSO.join([CRM, "urn:x|a b"]),))),
     ],
 )  # fmt: skip
 def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
@@ -243,6 +250,7 @@ def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, ob
         case("names this recipient by both of its names", RELEASED, a_consent(recipients=(BOTH_NAMES,))),
         case("refers to this recipient, identifies another", SCOPELESS, a_consent(recipients=(TORN,))),
         case("refers to another, identifies this recipient", SCOPELESS, a_consent(recipients=(OTHER_WAY,))),
+        case("names this recipient, and it in a word", SCOPELESS, a_consent(recipients=(f"{CRM} {CRM}",))),
         case("names this recipient beside one that is torn", RELEASED, a_consent(recipients=(TORN, CRM))),
         case("names no action", RELEASED, a_consent(actions=())),
         case("names another action", SCOPELESS, a_consent(actions=("collect", "use"))),
@@ -292,6 +300,13 @@ def test_what_a_permit_must_name(consents: tuple[Consent, ...], around: dict[str
              a_consent(version=3), a_consent(ENDS, version=(-1, at(6), ""), given=at(6))),
         case("versions of text have no order", REVOKED,
              a_consent(version=(-1, BEGINNING, "b")), a_consent(ENDS, version=(-1, BEGINNING, "a"), given=at(6))),
+        case("a version nought is a number", RELEASED, a_consent(version=1), a_consent(ENDS, version=0, given=at(6))),
+        case("one is newer than a version nought", RELEASED,
+             a_consent(version=0, purposes=("HMARKT",)), a_consent(version=1)),
+        case("a version nought, ended by a version one", REVOKED,
+             a_consent(version=0), a_consent(ENDS, version=1, given=at(6))),
+        case("versions nought and of a time of update cannot be compared", REVOKED,
+             a_consent(version=0), a_consent(ENDS, version=(-1, at(6), ""), given=at(6))),
         case("versions by time of update", RELEASED,
              a_consent(version=(-1, at(6), "")), a_consent(ENDS, version=(-1, at(5), ""), given=at(5))),
         case("two contents of one version ground nothing", UNCLEAR, a_consent(), a_consent(end=at(20))),
@@ -360,6 +375,7 @@ def test_kinds(consents: tuple[Consent, ...], around: dict[str, object], expecte
 @pytest.mark.parametrize(
     ("consents", "around", "expected"),
     [
+        case("at the first instant of its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8))),
         case("within its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8), ends=at(8) + 1)),
         case("before them", UNCOVERED, scope=a_scope(needs_permit=False, begins=at(8) + 1)),
         case("after them", EXPIRED, scope=a_scope(needs_permit=False, ends=at(8))),
@@ -389,6 +405,8 @@ def elsewhere(says: Says, **fields: object) -> Consent:
         case("a denial of something else", REVOKED, a_consent(), elsewhere(DENY, given=at(20), purposes=("HMARKT",))),
         case("a permit of something else", RELEASED, a_consent(), elsewhere(PERMIT, given=at(6), purposes=("HMARKT",))),
         case("a draft", RELEASED, a_consent(), elsewhere(NOTHING, given=at(6))),
+        case("inactive, its id with a bar in the source's name", REVOKED,
+             a_consent(), replace(elsewhere(ENDS, given=at(7)), consent="a|b|Consent/form")),
         case("inactive under another id", RELEASED, a_consent(), elsewhere(ENDS, of="another form", given=at(7))),
         case("entered in error under another id", RELEASED, a_consent(), elsewhere(VOID, of="another form")),
     ],
@@ -416,6 +434,10 @@ def test_what_another_source_said(consents: tuple[Consent, ...], around: dict[st
              a_consent(VAGUE, of=1), a_consent(given=at(1), purposes=("HMARKT",))),
         case("denied, permitted, unclear", UNCLEAR,
              a_consent(DENY, of=1), a_consent(given=at(1)), a_consent(VAGUE, of=2, given=at(2))),
+        case("denied and permitted at one instant, then unclear", DENIED,
+             a_consent(DENY, of=1), a_consent(), a_consent(VAGUE, of=2, given=at(1))),
+        case("unclear and permitted at one instant, after a changed identity", UNCLEAR,
+             a_consent(VAGUE, of=1), a_consent(), changed=at(-1)),
         case("unclear, then denied", DENIED, a_consent(VAGUE, of=1), a_consent(DENY, of=2, given=at(1))),
         case("an unclear newer version ends the older", UNCLEAR,
              a_consent(given=at(2)), a_consent(VAGUE, version=2, given=at(1))),
@@ -461,8 +483,12 @@ MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
         case("a changed identity", CHANGED, changed=at(3)),
         case("a changed identity, then any permit", FREE, a_consent(given=at(4)), changed=at(3)),
         case("a changed identity, then any permit within the wait", FREE, a_consent(given=at(7)), changed=at(3)),
+        case("a changed identity, then a permit at the end of the wait", FREE,
+             a_consent(given=at(5 + WAIT)), changed=at(3), horizon=at(10)),
         case("a changed identity, then a permit beyond the wait", CHANGED,
              a_consent(given=at(5 + WAIT) + 1), changed=at(3), horizon=at(10)),
+        case("a changed identity, then any permit of the same instant", CHANGED,
+             a_consent(given=at(4)), changed=at(4)),
         case("a changed identity, then a post-dated permit", CHANGED, a_consent(given=at(9)), changed=at(3)),
         case("a changed identity, then any permit at the horizon", FREE, a_consent(given=at(8)), changed=at(3)),
         case("a changed identity, then a permit taken back", CHANGED,
@@ -493,20 +519,44 @@ def test_aggregates_need_no_permit(consents: tuple[Consent, ...], around: dict[s
         case("the last of two counts", REVOKED,
              a_consent(end=at(3)), a_consent(of=1, given=at(1)), a_consent(VOID, of=1, version=2)),
         case("in force, for other times", UNCOVERED, a_consent(start=at(6))),
+        case("for other times, and over at the horizon", EXPIRED, a_consent(start=at(6), end=at(8))),
     ],
 )  # fmt: skip
 def test_why_not(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
     check(consents, around, expected)
 
 
-def test_the_answer_names_the_consents_that_it_rests_on() -> None:
-    permit, denial = a_consent(given=at(1)), a_consent(DENY, of=1)
+ONE, LATER, OVER = a_consent(), a_consent(given=at(1)), a_consent(end=at(3))
+ELSE, NO, DIM, DRAFT = (
+    a_consent(purposes=("HMARKT",)),
+    a_consent(DENY, of=1),
+    a_consent(VAGUE, of=2),
+    a_consent(NOTHING),
+)
+AFTER, TWIN = a_consent(given=at(6)), a_consent(end=at(20))
+ALSO_NO = replace(NO, rule=1, purposes=("PATSUPPORT",))  # another rule of the same version
+
+
+@pytest.mark.parametrize(
+    ("consents", "rests_on"),
+    [
+        pytest.param([LATER], [LATER], id="the permit that grounds it"),
+        pytest.param([NO, LATER], [LATER], id="the permit that grounds it, after a denial"),
+        pytest.param([NO], [NO], id="a denial"),
+        pytest.param([NO, ALSO_NO], [ALSO_NO], id="two rules of one version: it is named once"),
+        pytest.param([NO, AFTER], [NO], id="a denial that is lifted for later events"),
+        pytest.param([DIM], [DIM], id="an unclear consent"),
+        pytest.param([DIM, AFTER], [DIM], id="an unclear consent that is lifted for later events"),
+        pytest.param([ONE, TWIN], [ONE, TWIN], id="two copies that differ"),
+        pytest.param([replace(ONE, start=at(6))], [replace(ONE, start=at(6))], id="a permit that does not cover it"),
+        pytest.param([OVER], [OVER], id="a permit that is over"),
+        pytest.param([ELSE, DRAFT], [ELSE], id="a permit for something else"),
+    ],
+)
+def test_the_answer_names_the_consents_that_it_rests_on(consents: list[Consent], rests_on: list[Consent]) -> None:
     scope = a_scope()
-    assert decide(at(5), 0, standing([permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
-    assert decide(at(5), 0, standing([denial], BEGINNING, scope, at(8)), scope, at(8))[2] == (denial,)
-    assert decide(at(5), 0, standing([denial, permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
-    another = replace(denial, rule=1, purposes=("PATSUPPORT",))
-    assert len(standing([denial, another], BEGINNING, scope, at(8)).facts) == 1, "two rules of one version"
+    facts = decide(at(5), 0, standing(consents, BEGINNING, scope, at(8)), scope, at(8))[2]
+    assert sorted(facts, key=lambda fact: fact.what) == sorted(rests_on, key=lambda fact: fact.what)
 
 
 # --- of every set of consents --------------------------------------------------------------------------------------

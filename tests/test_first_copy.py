@@ -1,7 +1,7 @@
 """First copy wins, piece by piece: what tells copies apart, in which order they count, and how each is numbered."""
 
 import pytest
-from builders import PATIENT, a_cancellation, a_change, a_consent, a_milestone, a_route, at, the_rules
+from builders import PATIENT, TIME_TO_LIVE, a_cancellation, a_change, a_consent, a_milestone, a_route, at, the_rules
 from msgspec.structs import replace
 
 from schemas.event import AnyFact, Kind, Made, Person
@@ -47,6 +47,17 @@ def test_of_equal_copies_the_one_published_first_goes_first() -> None:
     late, early = a_milestone(published=at(7)), a_milestone(published=at(6))
     assert ordered([late, early]) == ordered([early, late]) == [early, late]
     assert order(a_milestone(published=None)) < order(early)
+
+
+def test_what_comes_too_late_is_known_by_what_it_says() -> None:
+    late = a_milestone(published=at(5 + TIME_TO_LIVE) + 1)
+    assert received(late).late == {late.what: late}
+    assert received(late, a_milestone(key="in time")).late == {}
+
+
+def test_copies_of_one_key_are_ordered_by_their_content() -> None:
+    one, other = sorted((a_consent(key=1), a_consent(key=1, end=at(9))), key=content)
+    assert ordered([one, other]) == ordered([other, one]) == [one, other]
 
 
 def test_outcomes_that_are_made_need_no_content() -> None:

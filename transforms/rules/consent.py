@@ -211,8 +211,9 @@ def standing(
     confirmed = BEGINNING if changed == BEGINNING else _confirmed(consents, changed, horizon)
 
     def answer(verdict: Verdict, reason: Reason, facts: Sequence[Consent] = ()) -> Standing:
-        once = {fact.what: fact for fact in facts}  # of several rules of one version, one
-        return Standing(in_hand, objected, confirmed, (verdict, reason), tuple(once.values()))
+        if len(facts) > 1:  # of several rules of one version, one
+            facts = list({fact.what: fact for fact in facts}.values())
+        return Standing(in_hand, objected, confirmed, (verdict, reason), tuple(facts))
 
     if denials and last <= refused:
         return answer(Verdict.SUPPRESSED, Reason.DENIED, denials)

@@ -86,7 +86,10 @@ class _Known:
         self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
         self._standings: dict[str | tuple[str, Kind], Standing] = {}
-        self._by_kind = any(consent.kinds is not None for consent in self._consents)
+        self._by_kind = False
+        for consent in self._consents:
+            if consent.kinds is not None:
+                self._by_kind = True
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
