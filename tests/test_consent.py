@@ -118,8 +118,8 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
              a_consent(end=at(6)), a_consent(of=1, given=at(5) + 1, start=at(6), end=at(7)),
              a_consent(of=2, given=at(6) + 1, start=at(7))),
         case("renewed by two, the one given first begins last", RELEASED,
-             a_consent(end=at(6)), a_consent(of=1, given=at(5) + 1, start=at(7)),
-             a_consent(of=2, given=at(5) + 2, end=at(7))),
+             a_consent(end=at(10)), a_consent(of=1, given=at(9) + 1, start=at(11)),
+             a_consent(of=2, given=at(9) + 2, end=at(11)), horizon=at(12)),
         case("renewed for another purpose", EXPIRED,
              a_consent(end=at(7)), a_consent(of=1, given=at(6), purposes=("HCPVISIBLE",))),
         case("renewed for data from a later time", EXPIRED,
@@ -224,6 +224,8 @@ RESEARCH = a_consent(purposes=("CLINTRCH",))
              a_consent(), a_consent(DENY, of=1, recipients=(OTHER_WAY,))),
         case("refers to this recipient, identifies another with a space", DENIED,
              a_consent(), a_consent(DENY, of=1, recipients=(ALSO.join([CRM, "urn:x|a b"]),))),
+        case("identifies another, whose name holds this one and a space", RELEASED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), recipients=(f"urn:x|{CRM} too",))),
     ],
 )  # fmt: skip
 def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:

@@ -33,6 +33,10 @@ EXPLAINED = {
         'return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b"XXXX"',
     ): "the content of what has none is the same for all, whatever it is",
     ("newer", "return not comparable or other.version >= consent.version"): "equal versions were answered before",
+    (
+        "standing",
+        "if len(facts) >= 1:  # of several rules of one version, one",
+    ): "only slower: one fact is one",
     ("renewed", "reached = None"): "as false as False",
     (
         "standing",
