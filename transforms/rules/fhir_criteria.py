@@ -89,22 +89,23 @@ def actions(one: Provision) -> tuple[str, ...] | None:
 
 
 def recipients(one: Provision, denies: bool) -> tuple[str, ...] | None:
-    """How its recipients are named. "?" marks what is named in another role, and in a denial a class of recipients:
-    nobody knows here who belongs to it."""
+    """How its recipients are named; "?" marks who is named in another role. A denial to a class of recipients names
+    nobody, hence everybody: who belongs to the class is not known here."""
     named: set[str] = set()
+    anybody = False
     for actor in one.actor or ():
         codings = (actor.role.coding or []) if actor.role else []
         roles = {c.code for c in codings if c.system == ROLES}
-        who, is_class = _organisation(actor.reference), False
         if actor.reference is None:  # a class of recipients, by a coding beside its role
             who = {f"{c.system}|{c.code}" for c in codings if c.system and c.code and c.system != ROLES}
-            is_class = True
+        else:
+            who = _organisation(actor.reference)
         if not roles or not roles <= KNOWN_ROLES or not who:
             return None
-        is_class = is_class or any(name.startswith(CLASSES) or f"/{CLASSES[0]}" in name for name in who)
-        mark = "" if RECIPIENT_ROLE in roles and not (denies and is_class) else "?"
-        named.add(mark + ALSO.join(sorted(who)))
-    return tuple(sorted(named))
+        is_class = actor.reference is None or any(f"/{kind}" in f"/{name}" for kind in CLASSES for name in who)
+        anybody = anybody or (denies and is_class and RECIPIENT_ROLE in roles)
+        named.add(("" if RECIPIENT_ROLE in roles else "?") + ALSO.join(sorted(who)))
+    return () if anybody else tuple(sorted(named))
 
 
 def _organisation(reference: Reference | None) -> set[str]:
