@@ -9,7 +9,7 @@ PYTHON ?= $(shell for one in python3.11 python3; do \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz check lint types imports format golden lane-prism lane-postgres clean
+.PHONY: help demo test fuzz check lint types imports format golden mutants lane-prism lane-postgres clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,11 @@ golden: $(INSTALLED) ## Write tests/golden anew: on purpose, and read the differ
 	@LIMEN_GOLDEN=write $(BIN)/python -m pytest tests/test_architecture.py -k golden
 	@git diff --stat -- tests/golden
 
+mutants: $(INSTALLED) ## Break the consent and first-copy rules in every small way; each that no test sees must be explained
+	@rm -rf mutants
+	@LIMEN_EXAMPLES=10 $(BIN)/python -m mutmut run >mutants.log 2>&1 || { tail -n 20 mutants.log; exit 1; }
+	@LIMEN_MUTANTS=1 $(BIN)/python -m pytest tests/test_mutants.py
+
 lane-prism: $(INSTALLED) ## The same outputs on Beam's Prism runner; needs Go
 	@if ! command -v go >/dev/null; then \
 		echo "LANE SKIPPED: prism: Go is not installed"; \
@@ -74,7 +79,7 @@ lane-postgres: $(INSTALLED) ## The vault on a throw-away PostgreSQL
 	@.ci/with-postgres $(BIN)/python -m pytest tests/test_vault.py
 
 clean: ## Remove what these commands made
-	rm -rf .venv $(DEMO) build dist *.egg-info .*_cache .hypothesis
+	rm -rf .venv $(DEMO) mutants mutants.log build dist *.egg-info .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt setup.py

@@ -29,6 +29,7 @@ setup(
             "hypothesis",
             "import-linter",
             "jsonschema",  # checks what a run writes against the published contracts
+            "mutmut",  # make mutants
             "mypy",
             "pytest",
             "ruff",

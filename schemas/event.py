@@ -4,7 +4,7 @@ A fact belongs to one patient (or to none, when its outcome is made already). No
 traceback or a failed assertion shows the name of the class and no more.
 
     Milestone   something happened to a patient (or is taken back), as a recipe may read it
-    Consent     what one version of one consent document says
+    Consent     one rule of one version of one consent document
     Person      a patient died, or comes of age at some instant
     Identity    a merge, move, link or unlink told to one of its sides
     Made        a message whose outcome Decode knows already (rejected, unrouted, control)
@@ -108,11 +108,14 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
 
 
 class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
-    """One version of one consent document, its root provision flattened. Times in microseconds UTC.
+    """One rule of one version of one consent document: a provision as it stands alone. Times in microseconds UTC.
 
     `given` is the first and `said` the last instant at which the patient can have said it; `start`/`end` its period,
     `data_start`/`data_end` the period of the data that it covers. Empty `purposes`, `actions`, `recipients` mean that
-    the document names none. `what` is the digest of the content.
+    the rule names none. `what` is the digest of the whole version, which its rules share. `rule` is the place among
+    them, permits first: a version whose rule 0 denies permits nothing. `kinds` are the milestones that the rule speaks
+    of (a permit's surely, a denial's possibly), None where it is narrowed to none. `counted`: it stands for its
+    message; the other rules of the version, and what rides along with a milestone, do not.
     """
 
     what: bytes
@@ -129,6 +132,9 @@ class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     purposes: tuple[str, ...]
     actions: tuple[str, ...]
     recipients: tuple[str, ...]
+    rule: int = 0
+    kinds: tuple[Kind, ...] | None = None
+    counted: bool = True
 
 
 class Identity(Fact, tag="i", frozen=True, array_like=True, gc=False):

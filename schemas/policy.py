@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from schemas.charset import codec
+from schemas.consent_form import ConsentForm
 from schemas.event import Kind
 from schemas.instant import DAY, zone
 from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
@@ -64,7 +65,7 @@ class Source(Strict):
     `identity_types` stands in for the policy's where this source types its identifiers in another way. `triggers`: the
     HL7 trigger events whose milestones and demographics are taken, None for all; what takes a milestone back or changes
     an identity is always taken, since it only ever tightens. `consent_profile` says how the source means a Consent's
-    root provision; never a guess.
+    root provision; never a guess. `consent_verified`: a permit counts only if Consent.verification confirms it.
     """
 
     name: Name
@@ -72,7 +73,8 @@ class Source(Strict):
     zone: str
     identity_types: IdentifierTypes | None = None
     triggers: tuple[TriggerName, ...] | None = None
-    consent_profile: Literal["root-is-rule"]
+    consent_profile: Literal["root-is-rule", "root-is-base-deny", "root-is-context"]
+    consent_verified: bool = False
 
     @field_validator("charset")
     @classmethod
@@ -148,13 +150,33 @@ class Destination(Strict):
     recipients: tuple[str, ...] = ()
 
 
+class Waiver(Strict):
+    """A waiver of authorization by an IRB or privacy board, 45 CFR 164.512(i)(1)(i), (2): for which protocol, by which
+    board, on which days it may be relied on (both included), who receives what. Its disclosures are accounted for
+    (164.528) in the audit log."""
+
+    protocol: str = Field(min_length=1)
+    board: str = Field(min_length=1)
+    approved: date
+    expires: date
+    recipient: str
+    elements: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.expires < self.approved:
+            raise ValueError("a waiver expires after it was approved")
+        return self
+
+
 class Route(Strict):
     """One purpose of one destination. The unit of decision is (event, route). `apart`: the records of a second state
     route of one destination and purpose, which the patient's record key cannot name too."""
 
     route: Name
     purpose: Code
-    basis: Literal["authorization", "de-identified", "operations"]
+    basis: Literal["authorization", "de-identified", "operations", "irb-waiver"]
+    waiver: Waiver | None = None
     destination: Destination
     delivers: Literal["payloads", "aggregates"]
     record: Literal["state", "event"]
@@ -182,8 +204,15 @@ class Route(Strict):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.basis != "authorization" and self.delivers != "aggregates":
-            raise ValueError("without an authorization a route may deliver aggregates only")
+        if self.basis not in ("authorization", "irb-waiver") and self.delivers != "aggregates":
+            raise ValueError("without an authorization or its waiver a route may deliver aggregates only")
+        if (self.basis == "irb-waiver") != (self.waiver is not None):
+            raise ValueError("a route whose basis is irb-waiver states its waiver, and no other route does")
+        if self.waiver is not None:
+            if self.waiver.recipient not in self.destination.recipients:
+                raise ValueError("the waiver was given for another recipient")
+            if unnamed := sorted({row.field for row in self.recipe if row.to} - set(self.waiver.elements)):
+                raise ValueError(f"its recipe lets elements pass that the waiver does not name: {', '.join(unnamed)}")
         if self.basis == "authorization" and not self.destination.recipients:
             raise ValueError("an authorization must be able to name the recipient")
         if self.purpose in ("TREAT", "CAREMGT", "BTG", "ETREAT"):
@@ -218,6 +247,7 @@ class Policy(Strict):
     programmes: dict[str, Name]
     studies: tuple[Study, ...]
     fields: tuple[Field_, ...]
+    forms: tuple[ConsentForm, ...]
     purposes: dict[Code, tuple[Code, ...]]
     routes: tuple[Route, ...]
     digest: str
@@ -267,6 +297,12 @@ class Policy(Strict):
         for named in ([study.protocol for study in self.studies], [n for study in self.studies for n in study.names]):
             if len(set(named)) != len(named):
                 raise ValueError("tables/studies.yaml: two studies of one protocol or one name")
+        codes = [code for form in self.forms for code in form.codes]
+        if len(set(codes)) != len(codes):
+            raise ValueError("consent-forms.yaml: two forms of one code")
+        for form in self.forms:
+            if unknown := sorted(set(form.purposes) - set(self.purposes)):
+                raise ValueError(f"form {form.form}: unknown purposes: {', '.join(unknown)}")
         for route in self.routes:
             self._check(route)
         return self

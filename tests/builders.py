@@ -66,6 +66,9 @@ def a_consent(
     purposes: tuple[str, ...] | None = None,
     actions: tuple[str, ...] | None = None,
     recipients: tuple[str, ...] | None = None,
+    rule: int = 0,
+    kinds: tuple[Kind, ...] | None = None,
+    counted: bool = True,
 ) -> Consent:
     """A permit of PATSUPPORT that lets the CRM have everything for ever; any other kind speaks of everything."""
     permit = says is Says.PERMIT
@@ -75,12 +78,13 @@ def a_consent(
     said = given if said is None else said
     ordered = (version, 0, "") if isinstance(version, int) else version
     what = digest(
-        str(of), *ordered, says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients
-    )[:16]
+        str(of), *ordered, says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients,
+        *(kinds or ()),
+    )[:16]  # fmt: skip
     name = digest("consent", str(of), *ordered) if key is None else digest("consent message", str(key))
     return Consent(
         name, PATIENT, "Consent", what, f"ehr|Consent/{of}", ordered, says, given, said, start, end,
-        data_start, data_end, scope, purposes, actions, recipients,
+        data_start, data_end, scope, purposes, actions, recipients, rule, kinds, counted,
     )  # fmt: skip
 
 
@@ -96,10 +100,13 @@ def a_scope(
     recipients: tuple[str, ...] = (CRM, "urn:limen:organization|crm"),
     wait: int = WAIT * HOUR,
     needs_permit: bool = True,
+    begins: int = BEGINNING,
+    ends: int = FOREVER,
 ) -> Scope:
     """What a CRM route asks of consent."""
     named = frozenset(recipients)
-    return Scope(purpose, frozenset({purpose, *broader}), named, frozenset({"patient-privacy"}), wait, needs_permit)
+    stops, scopes = frozenset({purpose, *broader}), frozenset({"patient-privacy"})
+    return Scope(purpose, stops, named, scopes, wait, needs_permit, begins, ends)
 
 
 def a_route(

@@ -83,7 +83,7 @@ def booking(n: object) -> Milestone:
 # Segments of ADT and SIU messages and beyond, and a local one; each gets 50 fields.
 SEGMENTS = (
     "SFT PD1 ARV ROL NK1 PV1 PV2 DB1 OBX AL1 DG1 DRG PR1 GT1 IN1 IN2 IN3 ACC UB1 UB2 PDA MRG NTE SCH TQ1 RGS AIS AIG "
-    "AIL AIP APR ORC OBR RXA CON ZPD"
+    "AIL AIP APR ORC OBR RXA ZPD"
 ).split()
 
 
@@ -101,6 +101,9 @@ def hl7() -> Iterator[bytes]:
     yield feeds.vaccination(P, f"{WORD}vac", AT)
     everything = b"".join(f"{name}|{'|'.join([f'{WORD}&{WORD}^{WORD}~{WORD}'] * 50)}\r".encode() for name in SEGMENTS)
     yield feeds.adt(P, milestone("admitted", "all"), f"{WORD}all", "EVN-6") + everything
+    signed = f"CON|{'|'.join([f'{WORD}&{WORD}^{WORD}~{WORD}'] * 25)}\r".encode()
+    yield feeds.adt(patient("s"), milestone("admitted", "signed"), f"{WORD}signed", "EVN-6") + signed
+    yield feeds.laboratory(patient("s"), f"{WORD}signed alone", AT) + signed
     count = 0
     for kind in ("admitted", "discharged"):
         whole = feeds.adt(P, milestone(kind, "place"), f"{WORD}place", "EVN-6").decode().rstrip("\r").split("\r")

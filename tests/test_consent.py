@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.event import ALSO, Consent, Says
+from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent import Scope, decide, standing
@@ -37,10 +37,11 @@ def answer(
     horizon: int = at(8),
     changed: int = BEGINNING,
     scope: Scope | None = None,
+    kind: Kind | None = None,
 ) -> Answer:
     """What becomes of an event at hour 5, decided at hour 8."""
     scope = a_scope() if scope is None else scope
-    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon), scope, horizon)
+    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon, kind), scope, horizon)
     return verdict, reason
 
 
@@ -70,6 +71,7 @@ def check(consents: tuple[Consent, ...], around: dict[str, object], expected: An
         case("a permit within the wait fills no denial", DENIED, a_consent(DENY, of=1), a_consent(given=at(7))),
         case("a permit within the wait fills no unclear consent", UNCLEAR,
              a_consent(VAGUE, of=1), a_consent(given=at(7))),
+        case("the second of two covers it", RELEASED, a_consent(data_end=at(4)), a_consent(of=1, given=at(1))),
         case("each of two permits does half", UNCOVERED,
              a_consent(end=at(5)), a_consent(of=1, given=at(5 + WAIT) + 1), horizon=at(10)),
     ],
@@ -115,6 +117,9 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
         case("renewed by two in turn", RELEASED,
              a_consent(end=at(6)), a_consent(of=1, given=at(5) + 1, start=at(6), end=at(7)),
              a_consent(of=2, given=at(6) + 1, start=at(7))),
+        case("renewed by two, the one given first begins last", RELEASED,
+             a_consent(end=at(10)), a_consent(of=1, given=at(9) + 1, start=at(11)),
+             a_consent(of=2, given=at(9) + 2, end=at(11)), horizon=at(12)),
         case("renewed for another purpose", EXPIRED,
              a_consent(end=at(7)), a_consent(of=1, given=at(6), purposes=("HCPVISIBLE",))),
         case("renewed for data from a later time", EXPIRED,
@@ -153,6 +158,7 @@ def test_holds(consents: tuple[Consent, ...], around: dict[str, object], expecte
         case("not lifted by a permit of the same instant", DENIED,
              a_consent(DENY, of=1, given=at(1)), a_consent(given=at(1))),
         case("lifted for later events only", DENIED, a_consent(DENY, of=1, given=at(4)), a_consent(given=at(5) + 1)),
+        case("lifted at the instant of the event", RELEASED, a_consent(DENY, of=1), a_consent(given=at(5))),
         case("lifted, refused again", DENIED,
              a_consent(DENY, of=1), a_consent(given=at(1)), a_consent(DENY, of=2, given=at(2))),
         case("only a date: it binds the permit of that day", DENIED,
@@ -216,6 +222,10 @@ RESEARCH = a_consent(purposes=("CLINTRCH",))
              a_consent(), a_consent(DENY, of=1, recipients=(TORN,))),
         case("refers to another, identifies this recipient", DENIED,
              a_consent(), a_consent(DENY, of=1, recipients=(OTHER_WAY,))),
+        case("refers to this recipient, identifies another with a space", DENIED,
+             a_consent(), a_consent(DENY, of=1, recipients=(ALSO.join([CRM, "urn:x|a b"]),))),
+        case("identifies another, whose name holds this one and a space", RELEASED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), recipients=(f"urn:x|{CRM} too",))),
     ],
 )  # fmt: skip
 def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
@@ -242,6 +252,7 @@ def test_what_a_denial_binds(consents: tuple[Consent, ...], around: dict[str, ob
         case("names this recipient by both of its names", RELEASED, a_consent(recipients=(BOTH_NAMES,))),
         case("refers to this recipient, identifies another", SCOPELESS, a_consent(recipients=(TORN,))),
         case("refers to another, identifies this recipient", SCOPELESS, a_consent(recipients=(OTHER_WAY,))),
+        case("names this recipient, and it in a word", SCOPELESS, a_consent(recipients=(f"{CRM} {CRM}",))),
         case("names this recipient beside one that is torn", RELEASED, a_consent(recipients=(TORN, CRM))),
         case("names no action", RELEASED, a_consent(actions=())),
         case("names another action", SCOPELESS, a_consent(actions=("collect", "use"))),
@@ -291,6 +302,13 @@ def test_what_a_permit_must_name(consents: tuple[Consent, ...], around: dict[str
              a_consent(version=3), a_consent(ENDS, version=(-1, at(6), ""), given=at(6))),
         case("versions of text have no order", REVOKED,
              a_consent(version=(-1, BEGINNING, "b")), a_consent(ENDS, version=(-1, BEGINNING, "a"), given=at(6))),
+        case("a version nought is a number", RELEASED, a_consent(version=1), a_consent(ENDS, version=0, given=at(6))),
+        case("one is newer than a version nought", RELEASED,
+             a_consent(version=0, purposes=("HMARKT",)), a_consent(version=1)),
+        case("a version nought, ended by a version one", REVOKED,
+             a_consent(version=0), a_consent(ENDS, version=1, given=at(6))),
+        case("versions nought and of a time of update cannot be compared", REVOKED,
+             a_consent(version=0), a_consent(ENDS, version=(-1, at(6), ""), given=at(6))),
         case("versions by time of update", RELEASED,
              a_consent(version=(-1, at(6), "")), a_consent(ENDS, version=(-1, at(5), ""), given=at(5))),
         case("two contents of one version ground nothing", UNCLEAR, a_consent(), a_consent(end=at(20))),
@@ -311,6 +329,68 @@ def test_versions(consents: tuple[Consent, ...], around: dict[str, object], expe
     check(consents, around, expected)
 
 
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("the other rules of a version end nothing in it", RELEASED,
+             a_consent(), a_consent(DENY, rule=1, purposes=("HMARKT",))),
+        case("a denial among them binds", DENIED, a_consent(), a_consent(DENY, rule=1, purposes=("PATSUPPORT",))),
+        case("a newer version that denies something besides what it permits voids nothing", REVOKED,
+             a_consent(), a_consent(DENY, version=2, rule=1, given=at(6), purposes=("HMARKT",))),
+        case("and ends the older one only when it takes effect", RELEASED,
+             a_consent(), a_consent(DENY, version=2, rule=1, given=at(9), purposes=("HMARKT",))),
+        case("one that only denies takes it back from the start", REVOKED,
+             a_consent(), a_consent(DENY, version=2, rule=0, given=at(9), purposes=("HMARKT",))),
+    ],
+)  # fmt: skip
+def test_rules_of_one_version(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """A version may permit and deny; only one whose rule 0 denies permits nothing."""
+    one_version = [replace(c, what=b"same") if c.version == (1, 0, "") else c for c in consents]
+    check(tuple(one_version), around, expected)
+
+
+DISCHARGES = (Kind.DISCHARGED, Kind.ADMITTED)
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("a permit for this kind", RELEASED, a_consent(kinds=DISCHARGES), kind=Kind.DISCHARGED),
+        case("a permit for other kinds", SCOPELESS, a_consent(kinds=DISCHARGES), kind=Kind.BOOKED),
+        case("a permit for no kind", SCOPELESS, a_consent(kinds=()), kind=Kind.DISCHARGED),
+        case("a permit for some kinds, the kind unknown", SCOPELESS, a_consent(kinds=DISCHARGES)),
+        case("a denial of this kind", DENIED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES), kind=Kind.DISCHARGED),
+        case("a denial of other kinds", RELEASED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES), kind=Kind.BOOKED),
+        case("a denial of some kinds, the kind unknown", DENIED,
+             a_consent(), a_consent(DENY, of=1, given=at(1), kinds=DISCHARGES)),
+        case("renewed for other kinds", EXPIRED,
+             a_consent(end=at(7)), a_consent(of=1, given=at(6), kinds=(Kind.BOOKED,)), kind=Kind.DISCHARGED),
+    ],
+)  # fmt: skip
+def test_kinds(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """A permit covers the kinds that it names, a denial binds these; without any, all."""
+    check(consents, around, expected)
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("at the first instant of its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8))),
+        case("within its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8), ends=at(8) + 1)),
+        case("before them", UNCOVERED, scope=a_scope(needs_permit=False, begins=at(8) + 1)),
+        case("after them", EXPIRED, scope=a_scope(needs_permit=False, ends=at(8))),
+        case("before them, whatever is permitted", UNCOVERED, a_consent(), scope=a_scope(begins=at(8) + 1)),
+        case("after them, whatever is permitted", EXPIRED, a_consent(), scope=a_scope(ends=at(8))),
+        case("a denial within them", DENIED, a_consent(DENY), scope=a_scope(needs_permit=False, ends=at(9))),
+    ],
+)  # fmt: skip
+def test_a_waiver(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
+    """45 CFR 164.512(i): no permit is needed within its dates; outside of them the route decides nothing."""
+    check(consents, around, expected)
+
+
 def elsewhere(says: Says, **fields: object) -> Consent:
     """One that came by another source, in a message of its own."""
     came = a_consent(says, **{"key": "elsewhere", **fields})  # type: ignore[arg-type]
@@ -327,6 +407,8 @@ def elsewhere(says: Says, **fields: object) -> Consent:
         case("a denial of something else", REVOKED, a_consent(), elsewhere(DENY, given=at(20), purposes=("HMARKT",))),
         case("a permit of something else", RELEASED, a_consent(), elsewhere(PERMIT, given=at(6), purposes=("HMARKT",))),
         case("a draft", RELEASED, a_consent(), elsewhere(NOTHING, given=at(6))),
+        case("inactive, its id with a bar in the source's name", REVOKED,
+             a_consent(), replace(elsewhere(ENDS, given=at(7)), consent="a|b|Consent/form")),
         case("inactive under another id", RELEASED, a_consent(), elsewhere(ENDS, of="another form", given=at(7))),
         case("entered in error under another id", RELEASED, a_consent(), elsewhere(VOID, of="another form")),
     ],
@@ -354,6 +436,10 @@ def test_what_another_source_said(consents: tuple[Consent, ...], around: dict[st
              a_consent(VAGUE, of=1), a_consent(given=at(1), purposes=("HMARKT",))),
         case("denied, permitted, unclear", UNCLEAR,
              a_consent(DENY, of=1), a_consent(given=at(1)), a_consent(VAGUE, of=2, given=at(2))),
+        case("denied and permitted at one instant, then unclear", DENIED,
+             a_consent(DENY, of=1), a_consent(), a_consent(VAGUE, of=2, given=at(1))),
+        case("unclear and permitted at one instant, after a changed identity", UNCLEAR,
+             a_consent(VAGUE, of=1), a_consent(), changed=at(-1)),
         case("unclear, then denied", DENIED, a_consent(VAGUE, of=1), a_consent(DENY, of=2, given=at(1))),
         case("an unclear newer version ends the older", UNCLEAR,
              a_consent(given=at(2)), a_consent(VAGUE, version=2, given=at(1))),
@@ -399,9 +485,14 @@ MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
         case("a changed identity", CHANGED, changed=at(3)),
         case("a changed identity, then any permit", FREE, a_consent(given=at(4)), changed=at(3)),
         case("a changed identity, then any permit within the wait", FREE, a_consent(given=at(7)), changed=at(3)),
+        case("a changed identity, then a permit at the end of the wait", FREE,
+             a_consent(given=at(5 + WAIT)), changed=at(3), horizon=at(10)),
         case("a changed identity, then a permit beyond the wait", CHANGED,
              a_consent(given=at(5 + WAIT) + 1), changed=at(3), horizon=at(10)),
+        case("a changed identity, then any permit of the same instant", CHANGED,
+             a_consent(given=at(4)), changed=at(4)),
         case("a changed identity, then a post-dated permit", CHANGED, a_consent(given=at(9)), changed=at(3)),
+        case("a changed identity, then any permit at the horizon", FREE, a_consent(given=at(8)), changed=at(3)),
         case("a changed identity, then a permit taken back", CHANGED,
              a_consent(given=at(4)), a_consent(VOID, version=2), changed=at(3)),
         case("a changed identity, then a permit of two contents", CHANGED,
@@ -423,24 +514,51 @@ def test_aggregates_need_no_permit(consents: tuple[Consent, ...], around: dict[s
     [
         case("over before the event", EXPIRED, a_consent(end=at(3))),
         case("over since the event", EXPIRED, a_consent(end=at(7))),
+        case("given at the horizon, and over by then", EXPIRED, a_consent(given=at(8), end=at(8))),
         case("taken back before the event", REVOKED, a_consent(), a_consent(ENDS, version=2, given=at(3))),
         case("taken back, and its period over too", EXPIRED,
              a_consent(end=at(7)), a_consent(ENDS, version=2, given=at(3))),
         case("the last of two counts", REVOKED,
              a_consent(end=at(3)), a_consent(of=1, given=at(1)), a_consent(VOID, of=1, version=2)),
         case("in force, for other times", UNCOVERED, a_consent(start=at(6))),
+        case("for other times, and over at the horizon", EXPIRED, a_consent(start=at(6), end=at(8))),
     ],
 )  # fmt: skip
 def test_why_not(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
     check(consents, around, expected)
 
 
-def test_the_answer_names_the_consents_that_it_rests_on() -> None:
-    permit, denial = a_consent(given=at(1)), a_consent(DENY, of=1)
+ONE, LATER, OVER = a_consent(), a_consent(given=at(1)), a_consent(end=at(3))
+ELSE, NO, DIM, DRAFT = (
+    a_consent(purposes=("HMARKT",)),
+    a_consent(DENY, of=1),
+    a_consent(VAGUE, of=2),
+    a_consent(NOTHING),
+)
+AFTER, TWIN = a_consent(given=at(6)), a_consent(end=at(20))
+ALSO_NO = replace(NO, rule=1, purposes=("PATSUPPORT",))  # another rule of the same version
+
+
+@pytest.mark.parametrize(
+    ("consents", "rests_on"),
+    [
+        pytest.param([LATER], [LATER], id="the permit that grounds it"),
+        pytest.param([NO, LATER], [LATER], id="the permit that grounds it, after a denial"),
+        pytest.param([NO], [NO], id="a denial"),
+        pytest.param([NO, ALSO_NO], [ALSO_NO], id="two rules of one version: it is named once"),
+        pytest.param([NO, AFTER], [NO], id="a denial that is lifted for later events"),
+        pytest.param([DIM], [DIM], id="an unclear consent"),
+        pytest.param([DIM, AFTER], [DIM], id="an unclear consent that is lifted for later events"),
+        pytest.param([ONE, TWIN], [ONE, TWIN], id="two copies that differ"),
+        pytest.param([replace(ONE, start=at(6))], [replace(ONE, start=at(6))], id="a permit that does not cover it"),
+        pytest.param([OVER], [OVER], id="a permit that is over"),
+        pytest.param([ELSE, DRAFT], [ELSE], id="a permit for something else"),
+    ],
+)
+def test_the_answer_names_the_consents_that_it_rests_on(consents: list[Consent], rests_on: list[Consent]) -> None:
     scope = a_scope()
-    assert decide(at(5), 0, standing([permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
-    assert decide(at(5), 0, standing([denial], BEGINNING, scope, at(8)), scope, at(8))[2] == (denial,)
-    assert decide(at(5), 0, standing([denial, permit], BEGINNING, scope, at(8)), scope, at(8))[2] == (permit,)
+    facts = decide(at(5), 0, standing(consents, BEGINNING, scope, at(8)), scope, at(8))[2]
+    assert sorted(facts, key=lambda fact: fact.what) == sorted(rests_on, key=lambda fact: fact.what)
 
 
 # --- of every set of consents --------------------------------------------------------------------------------------

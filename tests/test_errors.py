@@ -278,6 +278,12 @@ def test_a_folder_of_another_run(desk: Desk) -> None:
 # --- the policy ---------------------------------------------------------------------------------------------------
 
 
+WAIVER = (
+    "waiver: {protocol: P-1, board: IRB-1, approved: 2026-01-01, expires: 2027-01-01, recipient: Organization/crm,"
+    " elements: [patient, time, kind, consent]}"
+)
+
+
 def edited(name: str, *changes: tuple[str, str]) -> Spoil:
     """Text of a file replaced by other text; each must be there."""
 
@@ -389,6 +395,33 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     "cells that are too small": (edited("policy.yaml", ("smallest_cell: 11", "smallest_cell: 1")), "smallest_cell"),
     "the social security number as identity": (edited("policy.yaml", ("[MR,", "[SS,")), "social security"),
     "a zone that there is not": (edited("policy.yaml", ("zone: UTC  ", "zone: Atlantis/Capital  ")), "zone"),
+    "a waiver without its terms": (edited(SUPPORT, ("basis: authorization", "basis: irb-waiver")), "states its waiver"),
+    "a waiver beside an authorization": (
+        edited(SUPPORT, ("basis: authorization", f"basis: authorization\n{WAIVER}")),
+        "states its waiver",
+    ),
+    "a waiver for another recipient": (
+        edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('/crm', '/other')}")),
+        "another recipient",
+    ),
+    "a waiver that does not name what passes": (
+        edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('time, ', '')}")),
+        "elements pass that the waiver does not name: time",
+    ),
+    "a waiver that expires before it begins": (
+        edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('2027', '2025')}")),
+        "expires after",
+    ),
+    "a form for a purpose that there is not": (
+        edited("consent-forms.yaml", ("[PATSUPPORT, HCPVISIBLE]", "[WORLDPEACE]")),
+        "unknown purposes: WORLDPEACE",
+    ),
+    "two forms of one code": (
+        edited("consent-forms.yaml", ('"LIMEN|patient-support"', '"urn:limen:form|patient-support"')),
+        "two forms of one code",
+    ),
+    "a form without a system": (edited("consent-forms.yaml", ("LIMEN|patient", "LIMEN-patient")), "forms"),
+    "no table of forms": (lambda bundle: (bundle / "consent-forms.yaml").unlink(), "consent-forms.yaml is missing"),
     "a profile that there is not": (
         edited("policy.yaml", ("consent_profile: root-is-rule", "consent_profile: whatever")),
         "consent_profile",

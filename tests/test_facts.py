@@ -11,7 +11,7 @@ import pytest
 
 from schemas.event import AnyFact, Says, encode
 from schemas.policy import Policy
-from transforms.rules import fhir_consent, fhir_events, hl7_events
+from transforms.rules import fhir_consent, fhir_criteria, fhir_events, hl7_events
 from transforms.rules.envelope import Counted
 from transforms.rules.fhir import NPI_SYSTEM, Around
 from transforms.rules.identity import Reading
@@ -153,13 +153,13 @@ def test_of_a_consent_a_fact_holds_patient_name_and_criteria_only(policy: Policy
         "resourceType": "Consent", "status": "active", "dateTime": ENDED, "provision.type": "permit",
         "provision.period.start": ENDED, "provision.period.end": ENDED,
         "scope.coding.system": fhir_consent.SCOPES, "scope.coding.code": "patient-privacy",
-        "provision.action.coding.system": fhir_consent.ACTIONS, "provision.action.coding.code": "disclose",
-        "provision.purpose.system": fhir_consent.PURPOSE_SYSTEMS[0], "provision.purpose.code": "HMARKT",
-        "provision.actor.role.coding.system": fhir_consent.ROLES, "provision.actor.role.coding.code": "PRCP",
+        "provision.action.coding.system": fhir_criteria.ACTIONS, "provision.action.coding.code": "disclose",
+        "provision.purpose.system": fhir_criteria.PURPOSE_SYSTEMS[0], "provision.purpose.code": "HMARKT",
+        "provision.actor.role.coding.system": fhir_criteria.ROLES, "provision.actor.role.coding.code": "PRCP",
         "patient.reference": "Patient/7", "provision.actor.reference.reference": "Organization/crm",
     }  # fmt: skip
     body = msgspec.json.encode(marked(tree, keep))
-    fact = fhir_consent.consent(body, AROUND, policy.purposes)
+    [fact] = fhir_consent.consent(body, AROUND, policy.purposes)
     assert fact.says is Says.PERMIT
     assert remaining([fact]) == {"id", "meta.versionId"}
     assert (fact.patient, fact.recipients) == ("ehr\x1fPatient/7", ("Organization/crm",))

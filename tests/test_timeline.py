@@ -19,8 +19,9 @@ from builders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Says
+from schemas.event import AnyFact, Consent, Identity, Kind, Made, Milestone, Says
 from schemas.instant import DAY, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
@@ -378,6 +379,62 @@ def test_of_two_times_in_one_merge_message_the_later_binds() -> None:
         assert of(decided(ONE, again, *order), ONE) == (Verdict.REVIEW, Reason.IDENTITY_CHANGED)
 
 
+FORM = a_consent(of="another form")
+BESIDE = replace(FORM, counted=False)
+
+
+def without(*facts: AnyFact, rules: Rules = BOTH) -> list[Outcome]:
+    """The outcomes of one call without the permit for everything."""
+    return advance(Timeline(), facts, HORIZON, rules)[1]
+
+
+def test_a_consent_that_rides_along_is_recorded_and_not_counted() -> None:
+    outcomes = without(ONE, BESIDE)
+    assert of(outcomes, ONE) == RELEASED
+    assert aside(outcomes) == aside(without(BESIDE, BESIDE)) == []
+
+
+def test_of_equal_consents_the_one_that_stands_for_a_message_is_recorded() -> None:
+    recorded = (Verdict.CONSENT, Reason.RECORDED)
+    assert aside(without(BESIDE, FORM)) == aside(without(FORM, BESIDE)) == [recorded]
+    assert aside(without(BESIDE, FORM, FORM)) == [recorded, SAME_MESSAGE]
+
+
+def test_the_rules_of_one_version_are_one_message() -> None:
+    version = [FORM, replace(FORM, rule=1, says=Says.DENY, purposes=("HMARKT",), counted=False)]
+    outcomes = without(ONE, *version, *version)
+    assert of(outcomes, ONE) == RELEASED
+    assert aside(outcomes) == [(Verdict.CONSENT, Reason.RECORDED), SAME_MESSAGE]
+    denial = replace(version[1], purposes=())
+    assert of(without(ONE, FORM, denial), ONE) == (Verdict.SUPPRESSED, Reason.DENIED)
+
+
+def test_a_rule_for_some_kinds_decides_these_alone() -> None:
+    """Two milestones of one patient on one route, each under its own standing."""
+    booked, events = a_milestone(kind=Kind.BOOKED, visit="v2"), the_rules(EVENT)
+    outcomes = without(ONE, booked, a_consent(kinds=(Kind.BOOKED,)), rules=events)
+    assert of(outcomes, ONE) == (Verdict.SUPPRESSED, Reason.OUT_OF_SCOPE)
+    assert of(outcomes, booked) == RELEASED
+    refused = a_consent(Says.DENY, of="no", given=at(1), kinds=(Kind.BOOKED,))
+    outcomes = without(ONE, booked, FORM, refused, rules=events)
+    assert of(outcomes, ONE) == RELEASED
+    assert of(outcomes, booked) == (Verdict.SUPPRESSED, Reason.DENIED)
+
+
+def test_a_waiver_ends_without_an_arrival() -> None:
+    """With a ledger: due at its last instant, and what was released under it is retracted."""
+    waived = a_route(scope=a_scope("CLINTRCH", needs_permit=False, begins=at(6), ends=at(20)))
+    rules = the_rules(waived, keeps=True)
+    kept, outcomes, _, due = advance(Timeline(), [ONE], at(5), rules)
+    assert (outcomes, due) == ([], at(6)), "held until the waiver begins"
+    kept, outcomes, _, _ = advance(kept, [], at(10), rules)
+    assert of(outcomes, ONE, "state") == (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)
+    kept, outcomes, _, due = advance(kept, [], at(19), rules)
+    assert (outcomes, due) == ([], at(20))
+    _, outcomes, _, _ = advance(kept, [], due, rules)
+    assert of(outcomes, ONE, "state") == (Verdict.RETRACTED, Reason.EXPIRED)
+
+
 # --- everything is counted -----------------------------------------------------------------------------------------
 
 
@@ -410,6 +467,9 @@ FACTS = st.lists(
             version=st.integers(1, 2),
             key=st.sampled_from([None, 1]),
             given=st.sampled_from([at(0), at(5), at(40)]),
+            rule=st.sampled_from([0, 0, 1]),
+            kinds=st.sampled_from([None, None, (Kind.ADMITTED,)]),
+            counted=st.booleans(),
         ),
         st.builds(a_change, st.sampled_from([at(1), at(6)]), key=st.just("told here")),
         st.builds(a_change, st.sampled_from([at(1), at(6)]), key=st.just("told there"), counted=st.just(False)),
@@ -425,7 +485,7 @@ def test_every_message_has_one_outcome_and_every_pair_one_verdict(facts: list[An
     _, outcomes, counts, _ = advance(Timeline(), facts, at(100), TAKEN)
     messages = sum(not o.route for o in outcomes)
     pairs = [(o.event.what, o.route) for o in outcomes if o.route and isinstance(o.event, Milestone)]
-    uncounted = sum(isinstance(fact, Identity) and not fact.counted for fact in facts)
+    uncounted = sum(isinstance(fact, Identity | Consent) and not fact.counted for fact in facts)
     assert messages + counts.events_routed + uncounted == len(facts)
     assert len(pairs) == len(set(pairs)) == counts.pairs
     verdicts = {o.verdict for o in outcomes if o.route}

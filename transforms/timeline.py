@@ -204,7 +204,7 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
             routes = known.routes.get(fact.kind, ())
             routed, pairs = routed + fact.counted, pairs + len(routes)
             outcomes += [Outcome(fact, r.name, Verdict.REVIEW, Reason.DEFECT, (), place) for r in routes]
-        elif isinstance(fact, Consent):
+        elif isinstance(fact, Consent) and fact.counted:
             outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.DEFECT, (), place))
         elif isinstance(fact, Identity | Person) and fact.counted:
             outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.DEFECT, (), place))

@@ -1,6 +1,7 @@
 """Consent: an event leaves the hospital only under one permit that grounds it and holds to the instant of disclosure.
 
-Read top to bottom; nothing here knows a clock, a file or a message format.
+Read top to bottom; nothing here knows a clock, a file or a message format. A `Consent` is one rule of one version of
+one document, and stands for itself: what a nested provision inherits or excepts, its reader has worked out already.
 
     1. denials    what the patient refused, and since when
     2. permits    what the patient allowed: for this purpose, this recipient, this action, and until when
@@ -10,14 +11,16 @@ Read top to bottom; nothing here knows a clock, a file or a message format.
 Missing, expired, out of scope: suppressed. Not understood, contradictory, or of a patient whose identity changed:
 review. Nothing is ever inferred in favour of a release.
 
-Sources: 45 CFR 164.508(b)(5) (revocation), (c)(1) (what an authorization must name), 164.510(b), FHIR R4 Consent,
-DESIGN section 3. Times in microseconds since 1970 UTC.
+Sources: 45 CFR 164.508(b)(5) (revocation), (c)(1) (what an authorization must name), 164.510(b), 164.512(i) (waiver of
+authorization), FHIR R4 Consent, DESIGN section 3. Times in microseconds since 1970 UTC.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from schemas.event import ALSO, Consent, Says
+from msgspec.structs import replace
+
+from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
@@ -31,7 +34,8 @@ class Scope(NamedTuple):
 
     `stopped_by` are its purpose and all broader ones; `recipients` the names of its destination's organisation;
     `scopes` the FHIR consent scopes under which a permit for it may be given; `wait` how long after the event a permit
-    may be given; `needs_permit` is False where the basis is not an authorization (aggregates: a denial still stops).
+    may be given; `needs_permit` is False where the basis is not an authorization (aggregates, a waiver: a denial still
+    stops). [`begins`, `ends`) are the dates of a waiver: outside of them the route decides nothing.
     """
 
     purpose: str
@@ -40,6 +44,8 @@ class Scope(NamedTuple):
     scopes: frozenset[str]
     wait: int
     needs_permit: bool
+    begins: int = BEGINNING
+    ends: int = FOREVER
 
 
 class Permit(NamedTuple):
@@ -65,9 +71,14 @@ class Standing(NamedTuple):
 # --- 1. denials ----------------------------------------------------------------------------------------------------
 
 
-def denies(consent: Consent, scope: Scope) -> bool:
-    """A denial binds a route unless it clearly speaks of something else: a criterion that is absent matches all."""
+def denies(consent: Consent, scope: Scope, kind: Kind | None = None) -> bool:
+    """A denial binds a route unless it clearly speaks of something else: a criterion that is absent matches all.
+
+    `kind` is the milestone in question; None stands for any, which a denial of whatever milestone binds.
+    """
     if consent.says is not Says.DENY:
+        return False
+    if consent.kinds is not None and kind is not None and kind not in consent.kinds:
         return False
     if consent.purposes and not scope.stopped_by & set(consent.purposes):
         return False
@@ -88,8 +99,9 @@ def said(consent: Consent) -> int:
 # --- 2. permits ----------------------------------------------------------------------------------------------------
 
 
-def permits(consent: Consent, scope: Scope) -> bool:
-    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits.
+def permits(consent: Consent, scope: Scope, kind: Kind | None = None) -> bool:
+    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits; and if it
+    is narrowed to some milestones, this is one of them.
 
     Aggregates have no recipient and need no permit: one that names their purpose can only lift a denial of them.
     """
@@ -99,6 +111,7 @@ def permits(consent: Consent, scope: Scope) -> bool:
         and (not scope.needs_permit or any(_is(one, scope.recipients) for one in consent.recipients))
         and (not consent.actions or DISCLOSE in consent.actions)
         and (not consent.scope or consent.scope in scope.scopes)
+        and (consent.kinds is None or kind in consent.kinds)
     )
 
 
@@ -140,13 +153,24 @@ def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
     for other in consents:
         if not newer(other, consent):
             continue
-        if other.says in (Says.DENY, Says.VOID):
+        if other.says is Says.VOID or (other.says is Says.DENY and other.rule == 0):  # it permits nothing at all
             return None
         if other.says is Says.ENDS:
             end = min(end, other.given)
         else:  # a newer version replaces this one from when it takes effect
             end = min(end, max(other.given, other.start))
     return end
+
+
+def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Consent]:
+    """What was permitted for a minor was permitted by a parent (45 CFR 164.502(g)(3)): it ends when the patient comes
+    of age (BEGINNING: not known), and a denial does not."""
+    if adult_at == BEGINNING:
+        return consents
+    return [
+        replace(one, end=adult_at) if one.says is Says.PERMIT and one.given < adult_at < one.end else one
+        for one in consents
+    ]
 
 
 def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> int:
@@ -165,18 +189,25 @@ def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> in
 # --- 3. standing ---------------------------------------------------------------------------------------------------
 
 
-def standing(consents: Sequence[Consent], changed: int, scope: Scope, horizon: int) -> Standing:
-    """How a patient stands on a route. `changed` is when the patient's identity last changed (BEGINNING: never)."""
+def standing(
+    consents: Sequence[Consent], changed: int, scope: Scope, horizon: int, kind: Kind | None = None
+) -> Standing:
+    """How a patient stands on a route, for milestones of one kind where a rule is narrowed to kinds (None: for any).
+    `changed` is when the patient's identity last changed (BEGINNING: never)."""
+    if not scope.begins <= horizon < scope.ends:
+        return _TOO_EARLY if horizon < scope.begins else _OVER
     if not consents and changed == BEGINNING:
         return _SILENT if scope.needs_permit else _FREE
-    denials = [c for c in consents if denies(c, scope)]
+    denials = [c for c in consents if denies(c, scope, kind)]
     unclear = [c for c in consents if c.says is Says.UNCLEAR]
     refused = max((said(c) for c in denials), default=BEGINNING)
     confused = max((said(c) for c in unclear), default=BEGINNING)
     since = max(refused, confused, changed)
     objected = bool(denials or unclear)
 
-    candidates = sorted((c for c in consents if permits(c, scope)), key=lambda c: (c.given, c.key, c.what))
+    candidates = sorted(
+        (c for c in consents if permits(c, scope, kind)), key=lambda c: (c.given, c.key, c.what, c.rule)
+    )
     contradiction = [c for c in candidates if contradicted(c, consents)]
     clear = [  # the permits that were given by now and never taken back from the start
         (one, end)
@@ -193,6 +224,8 @@ def standing(consents: Sequence[Consent], changed: int, scope: Scope, horizon: i
     confirmed = BEGINNING if changed == BEGINNING else _confirmed(consents, changed, horizon)
 
     def answer(verdict: Verdict, reason: Reason, facts: Sequence[Consent] = ()) -> Standing:
+        if len(facts) > 1:  # of several rules of one version, one
+            facts = list({fact.what: fact for fact in facts}.values())
         return Standing(in_hand, objected, confirmed, (verdict, reason), tuple(facts))
 
     if denials and last <= refused:
@@ -231,6 +264,8 @@ def _confirmed(consents: Sequence[Consent], changed: int, horizon: int) -> int:
 
 _SILENT = Standing((), False, BEGINNING, (Verdict.SUPPRESSED, Reason.NO_CONSENT), ())
 _FREE = Standing((), False, BEGINNING, (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED), ())
+_TOO_EARLY = Standing((), False, BEGINNING, (Verdict.SUPPRESSED, Reason.NOT_COVERED), ())  # before a waiver's dates
+_OVER = Standing((), False, BEGINNING, (Verdict.SUPPRESSED, Reason.EXPIRED), ())  # after them
 
 
 # --- 4. decide -----------------------------------------------------------------------------------------------------

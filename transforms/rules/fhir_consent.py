@@ -1,41 +1,37 @@
-"""FHIR R4 Consent to one consent fact: its root provision, flattened; whatever is not fully understood is `unclear`.
+"""FHIR R4 Consent to consent facts, one for each of its rules; whatever is not fully understood is `unclear`.
 
     Consent.status          active counts; inactive ends; entered-in-error voids; rejected denies; others: nothing
     Consent.scope           adr, research, patient-privacy, treatment
     Consent.dateTime        when the patient said it
-    Consent.policyRule      OPTOUT beside a permit contradicts it
-    Consent.provision       type, period, dataPeriod, purpose, action, actor (role and organisation)
+    Consent.category,       the form, where the policy's consent-forms.yaml knows it
+      .policyRule           OPTOUT and its like beside a permit contradict it
+    Consent.verification    a permit needs it where the source's profile says so
+    Consent.provision       the rules: `fhir_provision`
 
-Under the profile `root-is-rule` the root provision is the rule itself. Nested provisions and the criteria class, code,
-securityLabel and data narrow a rule in ways that these rules do not weigh yet: unclear, hence review.
+A version that is not understood is unclear, and what it denies without a doubt is denied all the same.
 Rule source: FHIR R4 Consent; DESIGN section 3, Consent.
 """
 
-import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from schemas.errors import MessageError
-from schemas.event import ALSO, Consent, Says, digest
+from schemas.event import Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
-from transforms.rules.fhir import Around, containing, patient_of, split_reference
-from transforms.rules.fhir_parts import ABSENT, Coding, Concept, Meta, Part, Period, Reference
+from transforms.rules import fhir_provision
+from transforms.rules.consent_forms import form_of
+from transforms.rules.fhir import Around, containing, patient_of
+from transforms.rules.fhir_criteria import Provision
+from transforms.rules.fhir_parts import Concept, Meta, Part, Reference
+from transforms.rules.fhir_provision import Reader, Rule
 from transforms.rules.identity import idempotency_key
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
-ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"
-ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
-PURPOSE_SYSTEMS = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "urn:limen:purpose")
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
-KNOWN_ACTIONS = frozenset({"collect", "access", "use", "disclose", "correct"})
-RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the disclosure may be made
-KNOWN_ROLES = frozenset(
-    {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
-)
-LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
+CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY"})  # v3-ActCode: policies that contradict a permit
 BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
@@ -47,46 +43,29 @@ STATUSES = {
 }
 
 
-class Backbone(Part, frozen=True, gc=False):
-    """An element of which only a modifier matters here."""
-
-    modifierExtension: msgspec.Raw = ABSENT
-
-
-class Actor(Part, frozen=True, gc=False):
-    role: Concept | None = None
-    reference: Reference | None = None
-    modifierExtension: msgspec.Raw = ABSENT
+class Verification(Part, frozen=True, gc=False):
+    verified: bool | None = None
+    modifierExtension: object = UNSET
 
 
-class Provision(Part, frozen=True, gc=False):
-    type: str | None = None
-    period: Period | None = None
-    actor: list[Actor] | None = None
-    action: list[Concept] | None = None
-    securityLabel: msgspec.Raw = ABSENT
-    purpose: list[Coding] | None = None
-    class_: msgspec.Raw = msgspec.field(default=ABSENT, name="class")
-    code: msgspec.Raw = ABSENT
-    dataPeriod: Period | None = None
-    data: msgspec.Raw = ABSENT
-    provision: msgspec.Raw = ABSENT
-    modifierExtension: msgspec.Raw = ABSENT
+class PolicyText(Part, frozen=True, gc=False):
+    modifierExtension: object = UNSET
 
 
 class ConsentResource(Part, frozen=True, gc=False):
     id: str | None = None
     meta: Meta | None = None
     implicitRules: str | None = None
-    modifierExtension: msgspec.Raw = ABSENT
+    modifierExtension: object = UNSET
     contained: list[dict[str, object]] | None = None
     status: str | None = None
     scope: Concept | None = None
+    category: list[Concept] | None = None
     patient: Reference | None = None
     dateTime: str | None = None
-    policy: list[Backbone] | None = None
+    policy: list[PolicyText] | None = None
     policyRule: Concept | None = None
-    verification: list[Backbone] | None = None
+    verification: list[Verification] | None = None
     provision: Provision | None = None
 
 
@@ -98,19 +77,15 @@ class Legible(Part, frozen=True, gc=False):
     patient: Reference | None = None
 
 
-class Window(NamedTuple):
-    """A half-open period in microseconds UTC."""
-
-    start: int
-    end: int
-
-
 _consent = msgspec.json.Decoder(ConsentResource)
 _legible = msgspec.json.Decoder(Legible)
 
 
-def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, object]) -> Consent:
-    """The fact that one Consent resource states. `purposes` holds the known codes. Raises MessageError."""
+def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, object]) -> list[Consent]:
+    """The facts that one Consent resource states, a rule each, permits first; the first of them is counted.
+
+    `purposes` holds the known codes. Raises MessageError.
+    """
     resource = _resource(body)
     if resource.contained:
         around = containing(resource.contained, around)
@@ -119,26 +94,21 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         raise MessageError(Reason.NO_PATIENT)
 
     local, meta = around.reading.zone, resource.meta or Meta()
-    rule = resource.provision or Provision()
     dated = from_fhir(resource.dateTime, local)
-    period, data = _window(rule.period, around), _window(rule.dataPeriod, around)
-    criteria = _criteria(resource, rule, purposes)
-    says = _says(resource, rule)
-    if says in (Says.PERMIT, Says.DENY) and (criteria is None or period is None or data is None):
-        says = Says.UNCLEAR
-    if says is Says.PERMIT and dated is None:
-        says = Says.UNCLEAR
+    scope = _scope(resource)
+    rules = _rules(resource, Reader(around, purposes, dated.time if dated else BEGINNING))
+    if (dated is None and rules[0].says is Says.PERMIT) or (
+        scope is None and rules[0].says in (Says.PERMIT, Says.DENY)
+    ):
+        rules = _unclear(rules)
     if dated is None:  # a server's touch can date a restriction, never a permit
         dated = from_fhir(meta.lastUpdated, local)
-    scope, named, actions, recipients = criteria or ("", (), (), ())
-    start, end = period or Window(BEGINNING, FOREVER)
     # Of unknown date, a restriction has always been said, and no permit is known to come after it.
-    said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else (BEGINNING, FOREVER)
+    given, said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else (BEGINNING, FOREVER)
 
     version = _version(meta, around)
-    what = digest(
-        patient, resource.id, *version, says, *said, start, end, *(data or ()), scope, named, actions, recipients
-    )[:16]
+    parts = [part for rule in rules for part in rule]
+    what = digest(patient, resource.id, *version, given, said, scope, *parts)[:16]
     source = around.source or around.reading.source
     name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
     if around.native:
@@ -148,10 +118,14 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         key = idempotency_key(
             source, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what
         )
-    return Consent(
-        key, patient, "Consent", what, name, version, says, *said, start, end,
-        *(data or Window(BEGINNING, FOREVER)), scope, named, actions, recipients,
-    )  # fmt: skip
+    return [
+        Consent(
+            key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
+            rule.data_start, rule.data_end, scope or "", rule.purposes, rule.actions, rule.recipients,
+            place, rule.kinds, counted=place == 0,
+        )
+        for place, rule in enumerate(rules)
+    ]  # fmt: skip
 
 
 def _resource(body: bytes | msgspec.Raw) -> ConsentResource:
@@ -171,85 +145,54 @@ def _resource(body: bytes | msgspec.Raw) -> ConsentResource:
     return ConsentResource(id=name, meta=meta, patient=broken.patient, status=BROKEN)
 
 
-def _says(resource: ConsentResource, rule: Provision) -> Says:
-    """What the version means before its criteria are read."""
+def _rules(resource: ConsentResource, reader: Reader) -> list[Rule]:
+    """What the version says, rule by rule."""
     parts = (resource, *(resource.policy or ()), *(resource.verification or ()))
-    if any(part.modifierExtension for part in parts) or resource.implicitRules is not None:
-        return Says.UNCLEAR
+    root, profile = resource.provision or Provision(), reader.around.reading.consents
+    form = form_of(_codes(resource.policyRule, *(resource.category or ())), profile)
     if resource.status not in STATUSES:
-        return Says.UNCLEAR
+        return [fhir_provision.UNCLEAR]
     by_status = STATUSES[resource.status]
-    if by_status is not None:
-        return by_status
-    if rule.type == "deny" and not rule.provision:
-        return Says.DENY
-    if rule.type == "permit" and not rule.provision and "OPTOUT" not in _codes(resource.policyRule):
-        return Says.PERMIT
-    return Says.UNCLEAR
+    if by_status is Says.DENY:
+        rules = fhir_provision.refused(root, form, reader)
+    elif by_status is not None:
+        rules = [Rule(by_status)]
+    else:
+        rules = fhir_provision.rules(root, form, reader)
+    if any(part.modifierExtension is not UNSET for part in parts) or resource.implicitRules is not None:
+        return [fhir_provision.UNCLEAR]
+    if rules[0].says is Says.PERMIT:
+        if CONTRARY & {coding.code for coding in (resource.policyRule or Concept()).coding or ()}:
+            return _unclear(rules)
+        checks = [one.verified is True for one in resource.verification or ()]
+        if profile.verified and not (checks and all(checks)):
+            return [Rule(Says.NOTHING), *_denials(rules)]
+    return rules
 
 
-def _criteria(
-    resource: ConsentResource, rule: Provision, purposes: Mapping[str, object]
-) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None:
-    """(scope, purposes, actions, recipients), each sorted; None as soon as one criterion is not understood."""
-    if any((rule.class_, rule.code, rule.securityLabel, rule.data, rule.modifierExtension)):
-        return None
-    scopes = {c.code for c in (resource.scope.coding or ()) if c.system == SCOPES} if resource.scope else {""}
-    named = {c.code if c.system in PURPOSE_SYSTEMS and c.code in purposes else None for c in rule.purpose or ()}
-    actions: set[str | None] = set()
-    for concept in rule.action or ():
-        known = {c.code for c in concept.coding or () if c.system == ACTIONS and c.code in KNOWN_ACTIONS}
-        actions |= known or {None}
-    recipients: set[str] = set()
-    for actor in rule.actor or ():
-        roles = {c.code for c in (actor.role.coding or ()) if c.system == ROLES} if actor.role else set()
-        who = _organisation(actor.reference)
-        if not roles or not roles <= KNOWN_ROLES or not who or actor.modifierExtension:
-            return None
-        mark = "" if RECIPIENT_ROLE in roles else "?"  # named in another role: never a recipient of a permit
-        recipients.add(mark + ALSO.join(sorted(who)))
+def _unclear(rules: list[Rule]) -> list[Rule]:
+    """What remains of rules that contradict themselves or are not understood: what they deny."""
+    return [fhir_provision.UNCLEAR, *_denials(rules)]
+
+
+def _denials(rules: list[Rule]) -> list[Rule]:
+    return [rule for rule in rules if rule.says is Says.DENY]
+
+
+def _scope(resource: ConsentResource) -> str | None:
+    """Consent.scope, "" where there is none; None where it is not understood."""
+    if resource.scope is None:
+        return ""
+    scopes = {coding.code for coding in resource.scope.coding or () if coding.system == SCOPES}
     scope = scopes.pop() if len(scopes) == 1 else None
-    if scope is None or (scope and scope not in KNOWN_SCOPES) or None in named or None in actions:
-        return None
-    return scope, _sorted(named), _sorted(actions), _sorted(recipients)
+    return scope if scope in KNOWN_SCOPES else None
 
 
-def _sorted(found: set[str | None] | set[str]) -> tuple[str, ...]:
-    return tuple(sorted(one for one in found if one is not None))
-
-
-def _organisation(reference: Reference | None) -> set[str]:
-    """How an actor is named: its identifier as system|value, its reference as Type/id with the base if absolute.
-
-    Empty where the name stands for something that is not read here (#contained, urn:uuid, a conditional reference).
-    """
-    if reference is None:
-        return set()
-    named = set()
-    if reference.identifier is not None and reference.identifier.system and reference.identifier.value:
-        named.add(f"{reference.identifier.system}|{reference.identifier.value}")
-    base, local = split_reference(reference.reference or "")
-    if LITERAL.fullmatch(local):
-        named.add(f"{base}/{local}" if base else local)
-    return named
-
-
-def _codes(concept: Concept | None) -> set[str | None]:
-    return {coding.code for coding in concept.coding or ()} if concept else set()
-
-
-def _window(period: Period | None, around: Around) -> Window | None:
-    """A period with whole-day borders where dates are given (a permit holds all its last day); None if unreadable."""
-    start, end = BEGINNING, FOREVER
-    if period is not None and period.start is not None:
-        if (first := from_fhir(period.start, around.reading.zone)) is None:
-            return None
-        start = first.time
-    if period is not None and period.end is not None:
-        if (last := from_fhir(period.end, around.reading.zone)) is None:
-            return None
-        end = last.time + max(last.span, 1)  # FHIR Period.end is inclusive
-    return Window(start, end)
+def _codes(*concepts: Concept | None) -> set[str]:
+    """The codes of a document's concepts, as the policy writes them: system|code."""
+    return {
+        f"{c.system}|{c.code}" for concept in concepts if concept for c in concept.coding or () if c.system and c.code
+    }
 
 
 def _version(meta: Meta, around: Around) -> tuple[int, int, str]:

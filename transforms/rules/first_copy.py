@@ -27,14 +27,18 @@ _KEY = attrgetter("key")
 
 
 def order(fact: AnyFact) -> tuple[bytes, bytes, int]:
-    """By key and content; of equal copies the one published first."""
-    return fact.key, content(fact), (fact.published or 0) if isinstance(fact, Milestone) else 0
+    """By key and content; of equal copies the one published first, or the one that stands for its message."""
+    if isinstance(fact, Milestone):
+        return fact.key, fact.what, fact.published or 0
+    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted
 
 
 def content(fact: Fact) -> bytes:
     """What tells two copies of one message apart."""
-    if isinstance(fact, Milestone | Consent):
+    if isinstance(fact, Milestone):
         return fact.what
+    if isinstance(fact, Consent):
+        return fact.what + fact.rule.to_bytes(2, "big")
     if isinstance(fact, Person):
         return digest(fact.adult_at, fact.died)
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
@@ -79,12 +83,13 @@ class Received:
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
-            if isinstance(fact, Consent) or fact.counted:
+            if fact.counted:
                 self._repeat(fact, Reason.SAME_MESSAGE)
         elif isinstance(fact, Consent):
             self.consents.append(fact)
-            place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
-            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
+            if fact.counted:
+                place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
+                self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
         else:
             self.changes.append(fact)
             if fact.counted:

@@ -7,6 +7,7 @@
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
     channel  PID-13, PID-14: of what kind the contact of the first rank is
     marks    MSH-4, PV1-3, PV1-10, PV2-3, PV2-22, DG1-3, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
+    consent  CON, on whatever message: `hl7_consent`
 
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
@@ -15,7 +16,7 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
-from transforms.rules import contact, hl7
+from transforms.rules import contact, hl7, hl7_consent
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
 from transforms.rules.identity import (
@@ -43,6 +44,11 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
     Raises MessageError. The type is judged before anything else: what no route could take needs no patient.
     """
     message = hl7.read(_bytes(body, reading) if isinstance(body, str) else body, reading.charset)
+    facts = _events(message, reading, source, native, envelope)
+    return facts if message.first("CON") is None else _with_consents(message, facts, reading, source)
+
+
+def _events(message: Hl7Message, reading: Reading, source: str, native: str, envelope: str) -> list[AnyFact]:
     header = message.first("MSH")
     if header is None:
         raise MessageError(Reason.MALFORMED)
@@ -108,6 +114,19 @@ def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
         found["service_class"] = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
         found["npi"] = _provider(visited)
     return {name: value for name, value in found.items() if value}
+
+
+def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, source: str) -> list[AnyFact]:
+    """CON segments ride along with what their message tells, and stand for one that tells nothing else."""
+    header, person = message.first("MSH"), message.first("PID")
+    alone = isinstance(facts[0], Made) and facts[0].verdict is Verdict.UNROUTED
+    if header is None or (alone and reading.production and header.value(11) != "P"):
+        raise MessageError(Reason.WRONG_ENVIRONMENT)
+    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
+    origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
+    sent = from_hl7(header.value(7), reading.zone)
+    signed = hl7_consent.read(message.every("CON"), patient or facts[0].patient, origin, sent, reading, counted=alone)
+    return [*signed] if alone else [*facts, *signed]
 
 
 def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[AnyFact]:

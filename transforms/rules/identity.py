@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.event import digest
+from transforms.rules.consent_forms import Profile
 from transforms.rules.sensitivity import Sensitivity
 from transforms.rules.tables import Tables
 
@@ -34,6 +35,7 @@ class Reading(NamedTuple):
     production: bool = False  # take HL7 messages of processing id P only
     sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
     tables: Tables = Tables()  # programmes, studies, refills
+    consents: Profile = Profile()  # how the source means its consents
 
 
 class Identifier(NamedTuple):

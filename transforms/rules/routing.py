@@ -5,8 +5,8 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from schemas.event import Kind
-from schemas.instant import BEGINNING, DAY, day_of, from_fhir, zone
-from schemas.policy import Policy, Route
+from schemas.instant import BEGINNING, DAY, FOREVER, day_of, from_fhir, zone
+from schemas.policy import Policy, Route, Waiver
 from transforms.rules.consent import Scope
 from transforms.rules.records import scope_of
 from transforms.rules.tables import Recruiting, recruiting
@@ -59,6 +59,7 @@ def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
 
 
 def _rule(route: Route, policy: Policy) -> RouteRule:
+    begins, ends = _dates(route.waiver, policy.zone)
     scope = Scope(
         route.purpose,
         frozenset({route.purpose, *policy.purposes[route.purpose]}),
@@ -66,9 +67,19 @@ def _rule(route: Route, policy: Policy) -> RouteRule:
         frozenset(route.scopes),
         route.wait,
         route.basis == "authorization",
+        begins,
+        ends,
     )
     window = None
     if route.delivers == "aggregates":
         window = Window(zone(policy.zone), policy.limits.lateness_days * DAY)
     token = scope_of(route.destination.name, route.purpose)
     return RouteRule(route.route, scope, route.record == "state", route.enabled, route.shadow, token, window)
+
+
+def _dates(waiver: Waiver | None, calendar: str) -> tuple[int, int]:
+    """When a waiver may be relied on, in the policy's calendar: from the day of its approval through its last day."""
+    if waiver is None:
+        return BEGINNING, FOREVER
+    first, last = (from_fhir(day.isoformat(), zone(calendar)) for day in (waiver.approved, waiver.expires))
+    return (first.time, last.time + last.span) if first and last else (BEGINNING, BEGINNING)

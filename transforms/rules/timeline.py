@@ -19,7 +19,7 @@ from schemas.event import AnyFact, Consent, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
-from transforms.rules.consent import Scope, Standing, decide, ended, standing
+from transforms.rules.consent import Scope, Standing, decide, ended, standing, until_majority
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.routing import RouteRule, Rules
 
@@ -88,13 +88,18 @@ class _Known:
         self.milestones = received.milestones
         self.places = received.places
         self._late = received.late
-        self._consents = received.consents
+        self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
+        self._consents = until_majority(received.consents, self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
         self._conflicting = received.conflicting()
         self._sensitive = received.sensitive
         self._died = any(person.died for person in received.people)
-        self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
-        self._standings: dict[str, Standing] = {}
+        # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
+        self._standings: dict[str | tuple[str, Kind], Standing] = {}
+        self._by_kind = False
+        for consent in self._consents:
+            if consent.kinds is not None:
+                self._by_kind = True
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
@@ -192,9 +197,10 @@ class _Known:
         scope = rule.scope
         if (protected := self._before_consent(one, time, scope)) is not None:
             return protected
-        known = self._standings.get(rule.name)
+        place = (rule.name, one.kind) if self._by_kind else rule.name
+        known = self._standings.get(place)
         if known is None:
-            known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
+            known = self._standings[place] = standing(self._consents, self._changed, scope, horizon, one.kind)
         decided = decide(time, one.span, known, scope, horizon)
         if decided[0] is RELEASED:
             return self._released(time, rule, decided)
@@ -230,7 +236,7 @@ class _Known:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if scope.needs_permit and self._died:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if scope.needs_permit and time < self._adult_at:
+        if scope.needs_permit and time < self.adult_at:
             return Verdict.REVIEW, Reason.MINOR, ()
         return None
 
@@ -328,13 +334,16 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted(written.items())),
         received.repeats({fact.key for fact in (*copies, *received.consents, *received.changes)}),
     )
-    instants = [one.time for one in copies if one.time is not None]  # one that is dated ahead begins to count
+    # One that is dated ahead begins to count; who comes of age has to consent anew.
+    instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
     for pair in after.pairs:
         one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.open and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
             if rule.window is not None:
                 instants.append(rule.window.closes(one.time))
+        if (pair.open or pair.shown) and rule is not None:  # a waiver begins and ends without an arrival
+            instants += (rule.scope.begins, rule.scope.ends)
         if one.kind is TRIAL_ELIGIBLE and (study := known.rules.studies.get(one.values.get("protocol", ""))):
             instants.append(study.ends)
     for consent in after.consents:

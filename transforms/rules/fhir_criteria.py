@@ -1,0 +1,154 @@
+"""The criteria of one FHIR R4 provision: its elements, and what each comes to.
+
+    purpose              the codes of codes/purposes.yaml
+    action               consentaction
+    actor                who, by reference, identifier or class, in the role of the recipient or in another
+    class                resource types: the milestones that such resources state
+    code                 a form of the policy: what it stands for
+    any other code,      narrow a rule to what no milestone can be shown to be: a permit covers nothing, a denial binds
+      securityLabel,     all. But a denial of labels that mark an event as sensitive speaks of marked events alone, and
+      data               those are suppressed before consent is asked
+
+Rule source: FHIR R4 Consent.provision; DESIGN section 3, Consent.
+"""
+
+import re
+from collections.abc import Container, Mapping
+
+from msgspec import UNSET, UnsetType, field
+
+from schemas.event import ALSO, Kind
+from transforms.rules.consent_forms import Form
+from transforms.rules.fhir import split_reference
+from transforms.rules.fhir_parts import Coding, Concept, Part, Period, Reference
+
+ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"
+ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+RESOURCES = "http://hl7.org/fhir/resource-types"
+PURPOSE_SYSTEMS = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "urn:limen:purpose")
+KNOWN_ACTIONS = frozenset({"collect", "access", "use", "disclose", "correct"})
+RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the disclosure may be made
+KNOWN_ROLES = frozenset(
+    {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
+)
+LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
+CLASSES = ("Group/", "CareTeam/")  # who belongs to such an actor is not known here
+RESOURCE_OF = {  # the type of resource that states a milestone
+    Kind.ADMITTED: "Encounter",
+    Kind.REGISTERED: "Encounter",
+    Kind.DISCHARGED: "Encounter",
+    Kind.BOOKED: "Appointment",
+    Kind.ATTENDED: "Appointment",
+    Kind.EPISODE_COMPLETED: "EpisodeOfCare",
+}
+
+
+class Actor(Part, frozen=True, gc=False):
+    role: Concept | None = None
+    reference: Reference | None = None
+    modifierExtension: object = UNSET
+
+
+class Data(Part, frozen=True, gc=False):
+    meaning: str
+    reference: Reference
+    modifierExtension: object = UNSET
+
+
+class Provision(Part, frozen=True, gc=False):
+    """Of the elements that narrow a rule, one that is there but empty or null is not understood."""
+
+    type: str | None = None
+    period: Period | None = None
+    actor: list[Actor] | None = None
+    action: list[Concept] | None = None
+    securityLabel: list[Coding] | UnsetType = UNSET
+    purpose: list[Coding] | None = None
+    class_: list[Coding] | UnsetType = field(default=UNSET, name="class")
+    code: list[Concept] | UnsetType = UNSET
+    dataPeriod: Period | None = None
+    data: list[Data] | UnsetType = UNSET
+    provision: "list[Provision] | UnsetType" = UNSET
+    modifierExtension: object = UNSET
+
+
+# --- each criterion, sorted; None as soon as one code is not understood ----------------------------------------------
+
+
+def purposes(one: Provision, codes: Mapping[str, object]) -> tuple[str, ...] | None:
+    known = {c.code if c.system in PURPOSE_SYSTEMS and c.code in codes else None for c in one.purpose or ()}
+    return _sorted(known)
+
+
+def actions(one: Provision) -> tuple[str, ...] | None:
+    named: set[str | None] = set()
+    for concept in one.action or ():
+        known = {c.code for c in concept.coding or () if c.system == ACTIONS and c.code in KNOWN_ACTIONS}
+        named |= known or {None}
+    return _sorted(named)
+
+
+def recipients(one: Provision, denies: bool) -> tuple[str, ...] | None:
+    """How its recipients are named; "?" marks who is named in another role. A denial to a class of recipients names
+    nobody, hence everybody: who belongs to the class is not known here."""
+    named: set[str] = set()
+    anybody = False
+    for actor in one.actor or ():
+        codings = (actor.role.coding or []) if actor.role else []
+        roles = {c.code for c in codings if c.system == ROLES}
+        if actor.reference is None:  # a class of recipients, by a coding beside its role
+            who = {f"{c.system}|{c.code}" for c in codings if c.system and c.code and c.system != ROLES}
+        else:
+            who = _organisation(actor.reference)
+        if not roles or not roles <= KNOWN_ROLES or not who:
+            return None
+        is_class = actor.reference is None or any(f"/{kind}" in f"/{name}" for kind in CLASSES for name in who)
+        anybody = anybody or (denies and is_class and RECIPIENT_ROLE in roles)
+        named.add(("" if RECIPIENT_ROLE in roles else "?") + ALSO.join(sorted(who)))
+    return () if anybody else tuple(sorted(named))
+
+
+def _organisation(reference: Reference | None) -> set[str]:
+    """How an actor is named: its identifier as system|value, its reference as Type/id with the base if absolute.
+
+    Empty where the name stands for something that is not read here (#contained, urn:uuid, a conditional reference).
+    """
+    if reference is None:
+        return set()
+    names = set()
+    if reference.identifier is not None and reference.identifier.system and reference.identifier.value:
+        names.add(f"{reference.identifier.system}|{reference.identifier.value}")
+    base, local = split_reference(reference.reference or "")
+    if LITERAL.fullmatch(local):
+        names.add(f"{base}/{local}" if base else local)
+    return names
+
+
+def kinds(one: Provision, marks: Container[object], denies: bool, by_form: bool) -> tuple[Kind, ...] | None:
+    """The milestones that class, code, securityLabel and data leave: of a permit surely, of a denial possibly."""
+    found: tuple[Kind, ...] | None = None
+    if one.class_:
+        types = {c.code if c.system == RESOURCES else None for c in one.class_}
+        if not denies or types <= set(RESOURCE_OF.values()):
+            found = tuple(kind for kind in Kind if RESOURCE_OF.get(kind) in types - {None})
+    if denies:
+        labels = [(label.system, label.code) for label in one.securityLabel or ()]
+        return () if labels and all(label in marks for label in labels) else found
+    if one.securityLabel or one.data or (one.code and not by_form):
+        return ()
+    return found
+
+
+def both(one: tuple[Kind, ...] | None, other: tuple[Kind, ...] | None) -> tuple[Kind, ...] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(kind for kind in one if kind in other)
+
+
+def form_of(concept: Concept, known: Mapping[str, Form]) -> Form | None:
+    found = [known[name] for c in concept.coding or () if (name := f"{c.system}|{c.code}") in known]
+    return found[0] if found else None
+
+
+def _sorted(found: set[str | None]) -> tuple[str, ...] | None:
+    return None if None in found else tuple(sorted(one for one in found if one is not None))
