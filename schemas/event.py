@@ -115,7 +115,8 @@ class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     the rule names none. `what` is the digest of the whole version, which its rules share. `rule` is the place among
     them, permits first: a version whose rule 0 denies permits nothing. `kinds` are the milestones that the rule speaks
     of (a permit's surely, a denial's possibly), None where it is narrowed to none. `counted`: it stands for its
-    message; the other rules of the version, and what rides along with a milestone, do not.
+    message; the other rules of the version, and what rides along with a milestone, do not. `guardian`: somebody else
+    than the patient gave it.
     """
 
     what: bytes
@@ -135,6 +136,7 @@ class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     rule: int = 0
     kinds: tuple[Kind, ...] | None = None
     counted: bool = True
+    guardian: bool = False
 
 
 class Identity(Fact, tag="i", frozen=True, array_like=True, gc=False):

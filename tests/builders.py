@@ -69,6 +69,7 @@ def a_consent(
     rule: int = 0,
     kinds: tuple[Kind, ...] | None = None,
     counted: bool = True,
+    guardian: bool = False,
 ) -> Consent:
     """A permit of PATSUPPORT that lets the CRM have everything for ever; any other kind speaks of everything."""
     permit = says is Says.PERMIT
@@ -84,7 +85,7 @@ def a_consent(
     name = digest("consent", str(of), *ordered) if key is None else digest("consent message", str(key))
     return Consent(
         name, PATIENT, "Consent", what, f"ehr|Consent/{of}", ordered, says, given, said, start, end,
-        data_start, data_end, scope, purposes, actions, recipients, rule, kinds, counted,
+        data_start, data_end, scope, purposes, actions, recipients, rule, kinds, counted, guardian,
     )  # fmt: skip
 
 

@@ -172,6 +172,32 @@ def test_a_minor_goes_to_review(policy: Policy, adult: int, reason: Reason) -> N
     assert answers(policy, a_milestone(at(5)), a_person(adult))["patient-support"][1] is reason
 
 
+MAJORITY = [
+    pytest.param({"guardian": True}, at(5), Reason.EXPIRED, id="a parent's, and the patient is of age since"),
+    pytest.param({"guardian": True}, at(-1), Reason.PERMITTED, id="of one who was of age when somebody signed"),
+    pytest.param({"guardian": True}, BEGINNING, Reason.PERMITTED, id="nobody knows how old the patient is"),
+    pytest.param({"guardian": True}, at(7), Reason.MINOR, id="a minor's still"),
+    pytest.param({}, at(5), Reason.PERMITTED, id="the patient's own"),
+]
+
+
+@pytest.mark.parametrize("consent, adult, reason", MAJORITY)
+def test_a_parent_s_permit_ends_at_majority(
+    policy: Policy, consent: dict[str, Any], adult: int, reason: Reason
+) -> None:
+    facts = [a_consent(**consent), a_milestone(at(6)), a_person(adult)]
+    _, outcomes, _, _ = advance(Timeline(), facts, at(24), rules(policy, keeps=False))
+    assert {o.route: o.reason for o in outcomes}["patient-support"] is reason
+
+
+def test_with_a_ledger_majority_falls_due(policy: Policy) -> None:
+    """Nothing arrives on a birthday, and what a parent permitted for the grown-up years before is taken back."""
+    timeline, _, _, due = advance(
+        Timeline(), [a_consent(guardian=True), a_person(at(40))], at(8), rules(policy, keeps=True)
+    )
+    assert (due, len(timeline.people)) == (at(40), 1)
+
+
 BORN = [
     ("2008-03-01", "2026-03-01"),
     ("2008-02-29", "2026-03-01"),

@@ -163,12 +163,14 @@ def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
 
 
 def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Consent]:
-    """What was permitted for a minor was permitted by a parent (45 CFR 164.502(g)(3)): it ends when the patient comes
-    of age (BEGINNING: not known), and a denial does not."""
+    """What a parent permitted for a minor (45 CFR 164.502(g)(3)) ends when the patient comes of age (BEGINNING: it is
+    not known when); a denial does not."""
     if adult_at == BEGINNING:
         return consents
     return [
-        replace(one, end=adult_at) if one.says is Says.PERMIT and one.given < adult_at < one.end else one
+        replace(one, end=adult_at)
+        if one.guardian and one.says is Says.PERMIT and one.given < adult_at < one.end
+        else one
         for one in consents
     ]
 

@@ -101,6 +101,13 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     return patient_key(base or source, local) if literal else ""
 
 
+def is_patient(reference: Reference, around: Around) -> bool:
+    """Does it name a patient, whether or not it is known which?"""
+    text = reference.reference or ""
+    named = text.startswith("Patient?") or split_reference(text)[1].startswith("Patient/") or text in around.patients
+    return named or reference.type == "Patient"
+
+
 def _conditional(text: str) -> str:
     """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3)."""
     system, _, value = text.removeprefix("Patient?identifier=").partition("|")

@@ -23,7 +23,7 @@ from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import Around, containing, patient_of
+from transforms.rules.fhir import Around, containing, is_patient, patient_of
 from transforms.rules.fhir_criteria import Provision
 from transforms.rules.fhir_parts import Concept, Meta, Part, Reference
 from transforms.rules.fhir_provision import Reader, Rule
@@ -63,6 +63,7 @@ class ConsentResource(Part, frozen=True, gc=False):
     category: list[Concept] | None = None
     patient: Reference | None = None
     dateTime: str | None = None
+    performer: list[Reference] | None = None
     policy: list[PolicyText] | None = None
     policyRule: Concept | None = None
     verification: list[Verification] | None = None
@@ -108,7 +109,8 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
 
     version = _version(meta, around)
     parts = [part for rule in rules for part in rule]
-    what = digest(patient, resource.id, *version, given, said, scope, *parts)[:16]
+    guardian = any(not is_patient(one, around) for one in resource.performer or ())
+    what = digest(patient, resource.id, *version, given, said, scope, guardian, *parts)[:16]
     source = around.source or around.reading.source
     name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
     if around.native:
@@ -122,7 +124,7 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
             rule.data_start, rule.data_end, scope or "", rule.purposes, rule.actions, rule.recipients,
-            place, rule.kinds, counted=place == 0,
+            place, rule.kinds, place == 0, guardian,
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, cont
 from schemas.instant import FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks
-from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, patient_of, split_reference
+from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, is_patient, patient_of, split_reference
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
     Appointment,
@@ -111,7 +111,7 @@ def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
     The patient is the participant whose actor is a Patient (Appointment.participant.actor).
     """
     people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
-    patients = [person for person in people if _is_patient(person, around)]
+    patients = [person for person in people if is_patient(person, around)]
     if len({patient_of(person, around) for person in patients}) > 1:
         raise MessageError(Reason.NO_PATIENT)  # of two patients, neither is meant alone
     subject = patients[0] if patients else None
@@ -122,7 +122,7 @@ def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
 def appointment_response(resource: AppointmentResponse, around: Around) -> list[AnyFact]:
     """AppointmentResponse: a patient who declines takes the booking back, when it was said (meta.lastUpdated)."""
     actor, booked = resource.actor, resource.appointment or Reference()
-    if actor is None or not _is_patient(actor, around):
+    if actor is None or not is_patient(actor, around):
         return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
     named = booked.identifier.value if booked.identifier else None
     visit = named or split_reference(booked.reference or "")[1].rpartition("/")[2]
@@ -173,12 +173,6 @@ def research_subject(resource: ResearchSubject, around: Around) -> list[AnyFact]
     values = {"protocol": protocols.pop()} if len(protocols) == 1 else NOTHING
     when = resource.period.start if resource.period else None
     return _stated(resource, around, resource.individual, when, values)
-
-
-def _is_patient(reference: Reference, around: Around) -> bool:
-    text = reference.reference or ""
-    named = text.startswith("Patient?") or split_reference(text)[1].startswith("Patient/") or text in around.patients
-    return named or reference.type == "Patient"
 
 
 def _stated(

@@ -28,6 +28,7 @@ STATUSES = {
     "P": Says.NOTHING,
     "B": Says.NOTHING,
 }
+OWN = frozenset({"", "1", "SEL"})  # CON-25, the consenter's relationship to the subject: the patient, or not said
 
 
 def read(
@@ -61,11 +62,14 @@ def _fact(signed: Segment, patient: str, origin: str, sent: Instant | None, read
     name = f"{origin}|CON/{digest(*codes, signed.value(4)).hex()[:32]}"
     version = (-1, dated.time if dated else BEGINNING, "")
     actions, recipients, kinds = (permit.actions, permit.recipients, permit.kinds) if permit else ((), (), None)
-    what = digest(patient, name, *version, says, given, said, start, end, purposes, actions, recipients, kinds)[:16]
+    guardian = signed.value(25) not in OWN
+    what = digest(
+        patient, name, *version, says, given, said, start, end, purposes, actions, recipients, kinds, guardian
+    )[:16]
     key = idempotency_key(origin, "CON", patient, name, str(version[1]), what)
     return Consent(
         key, patient, "CON", what, name, version, says, given, said, start, end, BEGINNING, FOREVER, "",
-        purposes, actions, recipients, 0, kinds, counted,
+        purposes, actions, recipients, 0, kinds, counted, guardian,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from schemas.event import AnyFact, Consent, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
-from transforms.rules.consent import Scope, Standing, decide, ended, standing, until_majority
+from transforms.rules.consent import Standing, decide, ended, standing, until_majority
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.routing import RouteRule, Rules
 
@@ -195,7 +195,7 @@ class _Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        if (protected := self._before_consent(one, time, scope)) is not None:
+        if (protected := self._before_consent(one, time, rule)) is not None:
             return protected
         place = (rule.name, one.kind) if self._by_kind else rule.name
         known = self._standings.get(place)
@@ -228,15 +228,15 @@ class _Known:
             return Reason.CANCELLED
         return Reason.REFILLED if one.since is not None and self._refilled(one) else None
 
-    def _before_consent(self, one: Milestone, time: int, scope: Scope) -> Verdicts | None:
-        """What no consent is asked for: it is withheld from everybody, or from all who need a permit."""
+    def _before_consent(self, one: Milestone, time: int, rule: RouteRule) -> Verdicts | None:
+        """What no consent is asked for: it is withheld from everybody, or from all that is no count of many."""
         if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):
             return Verdict.SUPPRESSED, Reason.STUDY_NOT_APPROVED, ()
         if self._sensitive and one.stay in self._sensitive:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
-        if scope.needs_permit and self._died:
+        if self._died and rule.window is None:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if scope.needs_permit and time < self.adult_at:
+        if time < self.adult_at and rule.window is None:
             return Verdict.REVIEW, Reason.MINOR, ()
         return None
 
