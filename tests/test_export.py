@@ -427,11 +427,11 @@ def test_what_is_new_is_whole_records(tmp_path: Path, policy: Policy) -> None:
 
 
 def test_of_two_runs_at_one_instant_either_may_be_the_later(tmp_path: Path, policy: Policy) -> None:
-    folder = published(tmp_path / "out", policy, {HCP: [payload(1)]}, "b")
-    published(folder, policy, {HCP.replace("0", "1"): [payload(2)]}, "a")
-    for since, other in (("a", 1), ("b", 2)):
+    folder = published(tmp_path / "out", policy, {HCP: [payload(1), payload(3)]}, "b")
+    published(folder, policy, {HCP.replace("0", "1"): [payload(2), payload(3, 2)]}, "a")
+    for since, others in (("a", (1, 3)), ("b", (2, 3))):
         [rows] = exported(folder, tmp_path / since, VAULT_LOADER, policy, since).rows.values()
-        assert [row[0] for row in rows[1:]] == [opaque(other.to_bytes(16))]
+        assert [row[0] for row in rows[1:]] == [opaque(n.to_bytes(16)) for n in others]
 
 
 @pytest.mark.parametrize("since", ["20260101T000000Z-none", "2", "-", "none"])
