@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
-export_app = typer.Typer(no_args_is_help=True, help="A run's payloads as files that a CRM loads today.")
+export_app = typer.Typer(no_args_is_help=True, help="Runs' payloads as files that a CRM loads today.")
 feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(feed_app, name="feed")
@@ -39,10 +39,14 @@ State = Annotated[
     Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run, or of a ledger's runs.")]
 LoadFolder = Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")]
 RunPolicy = Annotated[
-    Path | None, typer.Option("--policy", help="Policy bundle of the run; default: the shipped example.")
+    Path | None, typer.Option("--policy", help="Policy bundle of the newest run; default: the shipped example.")
+]
+Since = Annotated[
+    str,
+    typer.Option("--since", metavar="RUN", help="The last run that was loaded: only records that later ones wrote."),
 ]
 
 
@@ -144,41 +148,43 @@ def score(
 def export_vault_loader(
     folder: RunFolder,
     output: LoadFolder,
+    since: Since = "",
     policy: RunPolicy = None,
 ) -> None:
-    """Write CSV files for Veeva Vault Loader: upserts by external id, at most 500 rows a file.
+    """Write CSV files for Veeva Vault Loader: deletes, updates and upserts by external id, at most 500 rows a file.
 
     Example: limen export vault-loader out --output vault
     """
     from pipelines.export import VAULT_LOADER
 
-    _export(folder, output, VAULT_LOADER, policy)
+    _export(folder, output, VAULT_LOADER, policy, since)
 
 
 @export_app.command("salesforce")
 def export_salesforce(
     folder: RunFolder,
     output: LoadFolder,
+    since: Since = "",
     policy: RunPolicy = None,
 ) -> None:
-    """Write CSV files for Salesforce Bulk API 2.0: upserts by external id, at most 10,000 rows a file.
+    """Write CSV files for Salesforce Bulk API 2.0: deletes, updates and upserts, at most 10,000 rows a file.
 
     Example: limen export salesforce out --output salesforce
     """
     from pipelines.export import SALESFORCE
 
-    _export(folder, output, SALESFORCE, policy)
+    _export(folder, output, SALESFORCE, policy, since)
 
 
-def _export(folder: Path, output: Path, loader: "Loader", policy: Path | None) -> None:
+def _export(folder: Path, output: Path, loader: "Loader", policy: Path | None, since: str) -> None:
     from pipelines import policy as policies
     from pipelines.export import export
 
-    done = export(folder, output, loader, policies.load(policy or policies.default()))
+    done = export(folder, output, loader, policies.load(policy or policies.default()), since)
     if done.files:
         print(f"{done.files:,} files, {done.rows:,} rows, {done.objects:,} objects in {output}; load.json names them")
     else:
-        print("the run released no payload: nothing to load, nothing written")
+        print("no record was written or taken back: nothing to load, nothing written")
 
 
 @app.command()
@@ -188,7 +194,7 @@ def contracts(
         Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
     ] = None,
 ) -> None:
-    """Publish the contract of each payload route as JSON Schema. One that is published is never changed.
+    """Publish as JSON Schema the contract of each payload route and of retractions. A published one never changes.
 
     Example: limen contracts docs/contracts
     """

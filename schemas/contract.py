@@ -4,23 +4,27 @@ A contract is made of the type of a payload and of the route's recipe, so it say
 writes. It is named by the route's `recipe_revision` and, once published, never changes: whatever would change it (the
 recipe, the destination, the level, the envelope) wants a new revision, and with that a new file beside the old one.
 Closed everywhere: a what-if payload, or one of a shape that is not promised, is of no contract.
+A retraction says nothing that a recipe makes, so one contract serves the retractions of all routes and policies.
 Sources: CloudEvents 1.0 (attributes; Integer is 32 bits), 45 CFR 162.406 (NPI), DESIGN section 7 (crm/<route>/*.jsonl).
 """
 
 from collections.abc import Collection
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
-from schemas.crossing import Payload
+from schemas.crossing import Payload, Retraction
 from schemas.opaque import ALPHABET
 from schemas.policy import Policy, Route
-from schemas.recipe import Action, Row
+from schemas.recipe import Action, Level, Row
 
 Schema = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+RETRACTION_REVISION = 1  # a step of it, and a new file beside the old one, is what a changed Retraction wants
+AFTER_REVOCATION: tuple[str, ...] = get_args(Route.model_fields["after_revocation"].annotation)
 
 _OPAQUE = f"[{ALPHABET.decode()}]{{32}}"  # 16 bytes
 _DATE = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -38,6 +42,13 @@ def published(route: Route, policy: Policy) -> bytes:
     return msgspec.json.format(msgspec.json.encode(contract(route, policy)), indent=2) + b"\n"
 
 
+def documents(policy: Policy) -> dict[str, bytes]:
+    """All contracts that a policy promises, by file name: of each route that delivers payloads, and of retractions."""
+    routes = {file_name(one): published(one, policy) for one in policy.routes if one.delivers == "payloads"}
+    name = f"retraction.v{RETRACTION_REVISION}.schema.json"
+    return routes | {name: msgspec.json.format(msgspec.json.encode(retraction()), indent=2) + b"\n"}
+
+
 def contract(route: Route, policy: Policy) -> Schema:
     """The JSON Schema of one payload of a route that delivers payloads.
 
@@ -47,14 +58,53 @@ def contract(route: Route, policy: Policy) -> Schema:
     said = _attributes(route, policy)
     if declared.keys() != said.keys():
         raise ValueError("a payload's attributes and those of its contract differ")
-    types = {name: {"type": declared[name]["type"]} if "type" in declared[name] else {} for name in declared}
     return {
         "$schema": DRAFT,
         "$id": f"urn:limen:contract:{route.route}:{route.recipe_revision}",
         "title": f"{route.route}, revision {route.recipe_revision}",
         "description": "One line of a payload file: a CloudEvents 1.0 envelope in JSON.",
-        **_closed({name: types[name] | said[name] for name in declared}, required=list(declared)),
+        **_closed({name: _typed(declared[name]) | said[name] for name in declared}, required=list(declared)),
     }
+
+
+def retraction() -> Schema:
+    """The JSON Schema of one retraction, of whatever route. Raises ValueError as `contract`."""
+    declared = msgspec.json.schema(Retraction)["$defs"]["Retraction"]["properties"]
+    rules = {"after_revocation": {"type": "string", "enum": [*AFTER_REVOCATION]}}
+    said: dict[str, Schema] = {
+        "id": _matching(f"{_OPAQUE}-[1-9][0-9]*-[1-9][0-9]*-retraction"),
+        "source": {"const": "urn:limen:boundary"},
+        "type": _matching(rf"limen\.{_NAME}\.v1"),
+        "time": _matching(f"{_DATE}T00:00:00Z") | {"format": "date-time"},
+        "subject": _matching(_OPAQUE),
+        "record": _matching(_OPAQUE),
+        "recordseq": {"minimum": 2, "maximum": 2**31 - 1},
+        "purpose": _matching("[A-Z][A-Z0-9]{1,19}"),
+        "dest": _matching(_NAME),
+        "consentref": {"const": ""},  # a cause would say more than the release did
+        "deidlevel": {"enum": [level.label for level in Level if level not in (Level.IDENTIFIED, Level.AGGREGATE)]},
+        "policyrev": _matching(f"{_NAME}@[1-9][0-9]*"),
+        "recipe": _matching(f"{_NAME}@[1-9][0-9]*"),
+        "correlationid": _matching(_OPAQUE),
+        "data": _closed(rules, required=[*rules]),
+        "specversion": {"const": "1.0"},
+        "datacontenttype": {"const": "application/json"},
+        "retracts": {"minimum": 1, "maximum": 2**31 - 2},
+    }
+    if declared.keys() != said.keys():
+        raise ValueError("a retraction's attributes and those of its contract differ")
+    return {
+        "$schema": DRAFT,
+        "$id": f"urn:limen:contract:retraction:{RETRACTION_REVISION}",
+        "title": f"retraction, revision {RETRACTION_REVISION}",
+        "description": "One line of a payload file that takes a record back: a CloudEvents 1.0 envelope in JSON. All "
+        "payloads of `record` up to the recordseq that `retracts` names, the one before this line's, are withdrawn.",
+        **_closed({name: _typed(declared[name]) | said[name] for name in declared}, required=list(declared)),
+    }
+
+
+def _typed(declared: Schema) -> Schema:
+    return {"type": declared["type"]} if "type" in declared else {}
 
 
 def _attributes(route: Route, policy: Policy) -> dict[str, Schema]:

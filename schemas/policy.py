@@ -142,11 +142,16 @@ class ReviewTerms(Strict):
 
 
 class Destination(Strict):
-    """Where a route leads, and how a consent may name that organisation as recipient (45 CFR 164.508(c)(1)(iii))."""
+    """Where a route leads, and how a consent may name that organisation as recipient (45 CFR 164.508(c)(1)(iii)).
+
+    `object`, `external_id`, `status_field`: the CRM's object, its unique key, and the field that says whether a record
+    is active, frozen or retained; none where records that are taken back are deleted.
+    """
 
     name: Name
     object: str = ""
     external_id: str = ""
+    status_field: str = ""
     recipients: tuple[str, ...] = ()
 
 

@@ -3,18 +3,22 @@
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hospital_files import Said, command, decide, payloads
 from jsonschema import Draft202012Validator
 
+from pipelines import options
 from pipelines.export import publish_contracts
+from pipelines.run import run as do
 from pipelines.simulate import simulate
 from schemas import contract as contracts
-from schemas.contract import contract, file_name, published
+from schemas.contract import contract, documents, file_name, published, retraction
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy, Route
 from schemas.recipe import Action
@@ -49,12 +53,14 @@ def test_what_is_published_is_what_the_policy_says(policy: Policy) -> None:
         file = PUBLISHED / file_name(one)
         assert file.exists(), f"publish it: limen contracts docs/contracts ({file_name(one)})"
         assert file.read_bytes() == published(one, policy), f"step recipe_revision of {one.route}: its contract changed"
+    assert {one: (PUBLISHED / one).read_bytes() for one in documents(policy)} == documents(policy)
 
 
 def test_older_revisions_stay(policy: Policy) -> None:
     found = {path.name for path in PUBLISHED.iterdir()}
     for one in routes(policy):
         assert {f"{one.route}.v{n}.schema.json" for n in range(1, one.recipe_revision + 1)} <= found
+    assert {f"retraction.v{n}.schema.json" for n in range(1, contracts.RETRACTION_REVISION + 1)} <= found
     assert all(re.fullmatch(r"[a-z0-9-]+\.v[1-9]\d*\.schema\.json", name) for name in found)
 
 
@@ -99,6 +105,19 @@ def test_a_published_contract_changes_only_with_a_step(
     assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
 
 
+def test_the_contract_of_retractions_changes_only_with_a_step(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (tmp_path / name).read_bytes() for name in publish_contracts(tmp_path, policy)}
+    assert "retraction.v1.schema.json" in before
+    monkeypatch.setattr(contracts, "AFTER_REVOCATION", ("delete",))
+    with pytest.raises(ConfigurationError, match="retraction.v1.schema.json was published otherwise; step"):
+        publish_contracts(tmp_path, policy)
+    monkeypatch.setattr(contracts, "RETRACTION_REVISION", 2)
+    assert publish_contracts(tmp_path, policy) == ["retraction.v2.schema.json"]
+    assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
+
+
 def test_the_command_publishes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, policy: Policy
 ) -> None:
@@ -106,7 +125,8 @@ def test_the_command_publishes(
         return command(capsys, monkeypatch, "contracts", tmp_path / "contracts")
 
     assert limen().code == 0
-    assert {path.name for path in (tmp_path / "contracts").iterdir()} == {file_name(one) for one in routes(policy)}
+    names = {*(file_name(one) for one in routes(policy)), "retraction.v1.schema.json"}
+    assert {path.name for path in (tmp_path / "contracts").iterdir()} == names
     assert "nothing new" in limen().out
     (tmp_path / "contracts" / file_name(routes(policy)[0])).write_bytes(b"{}")
     said = limen()
@@ -133,14 +153,12 @@ def test_only_what_every_release_has_is_required(policy: Policy) -> None:
     assert "milestone" not in required(changed(policy, "hcp-notification", CHANGES["a field that may be absent"]))
 
 
-def test_an_attribute_without_a_word_is_found(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    class More(contracts.Payload):
-        extra: str = ""
-
-    More.__name__ = "Payload"
-    monkeypatch.setattr(contracts, "Payload", More)
+@pytest.mark.parametrize("name", ["Payload", "Retraction"])
+def test_an_attribute_without_a_word_is_found(policy: Policy, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    more = msgspec.defstruct(name, [("extra", str, "")], bases=(getattr(contracts, name),), kw_only=True)
+    monkeypatch.setattr(contracts, name, more)
     with pytest.raises(ValueError, match="differ"):
-        contract(routes(policy)[0], policy)
+        documents(policy)
 
 
 # --- what a run writes --------------------------------------------------------------------------------------------
@@ -162,12 +180,29 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {f"{one[1]}@{one[2]}": json.loads((PUBLISHED / one[0]).read_bytes()) for one in named if one}
 
 
-def test_every_payload_is_of_its_contract(written: list[dict[str, Any]], schemas: dict[str, dict[str, Any]]) -> None:
-    assert len(written) > 100
-    assert len({payload["recipe"] for payload in written}) > 1
-    for payload in written:
-        errors = Draft202012Validator(schemas[payload["recipe"]]).iter_errors(payload)
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The lines of a ledger's runs over a simulated hospital."""
+    folder = tmp_path_factory.mktemp("stream")
+    for feeds, as_of in simulate(120, 8, 5, folder / "hospital", batches=3).batches:
+        do(options.request([str(feeds)], folder / "out", folder / "state", None, as_of, [], folder / "ledger"))
+    return payloads(folder / "out")
+
+
+def test_every_line_is_of_its_contract_and_of_no_other(
+    written: list[dict[str, Any]], stream: list[dict[str, Any]], schemas: dict[str, dict[str, Any]]
+) -> None:
+    validators = {name: Draft202012Validator(schema) for name, schema in schemas.items()}
+    of: Counter[str] = Counter()
+    for line in (*written, *stream):
+        name = "retraction@1" if "retracts" in line else line["recipe"]
+        errors = validators[name].iter_errors(line)
         assert [(list(error.path), error.validator) for error in errors] == []
+        of[name] += 1
+    assert of.total() > 300 and of["retraction@1"] > 10 and len(of) > 2
+    for line in (*stream[:20], *[one for one in stream if "retracts" in one][:20]):
+        name = "retraction@1" if "retracts" in line else line["recipe"]
+        assert [one for one, validator in validators.items() if validator.is_valid(line)] == [name]
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -203,8 +238,37 @@ def test_what_is_not_promised_is_refused(
     assert refused(wrong, schema)
 
 
-def test_a_payload_is_of_its_own_route_s_contract_only(
-    written: list[dict[str, Any]], schemas: dict[str, dict[str, Any]]
+TAKEN: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a what-if": lambda line: line.update(whatif=True),
+    "a payload's id": lambda line: line.update(id=line["id"].removesuffix("-retraction")),
+    "a cause": lambda line: line["data"].update(reason="denied"),
+    "no rule": lambda line: line["data"].clear(),
+    "a rule that no policy has": lambda line: line["data"].update(after_revocation="keep"),
+    "a consent": lambda line: line.update(consentref=line["subject"]),
+    "nothing that it takes back": lambda line: line.update(retracts=0),
+    "no word of how far": lambda line: line.pop("retracts"),
+    "a first line": lambda line: line.update(recordseq=1),
+    "a level that no payload has": lambda line: line.update(deidlevel="aggregate"),
+    "a time within the day": lambda line: line.update(time="2026-05-01T12:00:00Z"),
+    "a subject that could be a name": lambda line: line.update(subject="Müller"),
+}
+
+
+@pytest.mark.parametrize("spoil", TAKEN.values(), ids=TAKEN)
+def test_what_is_no_retraction_is_refused(
+    stream: list[dict[str, Any]], spoil: Callable[[dict[str, Any]], object]
 ) -> None:
-    for payload in written[:20]:
-        assert all(refused(payload, schema) for name, schema in schemas.items() if name != payload["recipe"])
+    right = next(line for line in stream if "retracts" in line)
+    wrong = copy.deepcopy(right)
+    spoil(wrong)
+    assert wrong != right and not refused(right, retraction())
+    assert refused(wrong, retraction())
+
+
+@pytest.mark.parametrize("rule", ["delete", "freeze", "retain"])
+def test_every_rule_of_a_policy_is_one_of_the_contract_s(
+    policy: Policy, stream: list[dict[str, Any]], rule: str
+) -> None:
+    ruled = changed(policy, "hcp-notification", lambda route: route.update(after_revocation=rule))
+    data = {"after_revocation": route(ruled, "hcp-notification").after_revocation}
+    assert not refused({**next(line for line in stream if "retracts" in line), "data": data}, retraction())
