@@ -5,21 +5,20 @@ scorer may read, knows which record key stands for which patient, so the record 
 looked for. A payload that a retraction takes back is out no more; of the others the last one is what a record shows.
 """
 
-import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import keys
+from pipelines import keys, published
 from pipelines import policy as policies
 from pipelines.vault import SqlVault, VaultRef
-from schemas.errors import ConfigurationError, LawBroken
-from schemas.manifest import Manifest, Signed
+from schemas.errors import ConfigurationError
+from schemas.manifest import Signed
 from schemas.policy import Route as RoutePolicy
 from transforms.rules.identity import patient_key
 from transforms.rules.records import Names, scope_of
@@ -59,7 +58,7 @@ def score(folder: Path, truth: Path, state: Path) -> Score:
     """Compare. Raises ConfigurationError if there is no run or no truth there, LawBroken if what was published is not
     as its manifest says."""
     said = _truth(truth)
-    runs = _runs(folder, keys.load(state).public_key)
+    runs = published.runs(folder, keys.load(state).public_key)
     payloads, audited = _payloads(folder, runs), _audited(folder, runs)
     counted = _counts(runs, said)
     once = len(said["batches"]) == 1
@@ -102,31 +101,10 @@ def _truth(path: Path) -> dict[str, Any]:
 # --- what was published -------------------------------------------------------------------------------------------
 
 
-def _runs(folder: Path, public_key: bytes) -> list[Signed]:
-    """What each run's manifest says, if it is signed by this state's key."""
-    manifests = sorted((folder / "manifest").glob("*.json"))
-    if not manifests:
-        raise ConfigurationError("DIR", "no run has published there", "name the --output of a run")
-    return [Manifest.verified(path.read_bytes(), public_key) for path in manifests]
-
-
-def _files(folder: Path, runs: Iterable[Signed], kind: str, suffix: str) -> Iterator[bytes]:
-    """The files of a kind that the runs published. Raises LawBroken if one is missing or changed."""
-    for one in (one for run in runs for one in run.files):
-        if one.path.startswith(f"{kind}/") and one.path.endswith(suffix):
-            try:
-                content = (folder / one.path).read_bytes()
-            except OSError:
-                raise LawBroken("a_published_file_is_missing_or_changed") from None
-            if hashlib.sha256(content).hexdigest() != one.sha256:
-                raise LawBroken("a_published_file_is_missing_or_changed")
-            yield content
-
-
 def _payloads(folder: Path, runs: Iterable[Signed]) -> defaultdict[str, list[Json]]:
     """All payload lines of each route, by the name that stands in their type: limen.<route>.v1."""
     found: defaultdict[str, list[Json]] = defaultdict(list)
-    for content in _files(folder, runs, "crm", ".jsonl"):
+    for _, content in published.files(folder, runs, "crm", ".jsonl"):
         for line in content.splitlines():
             payload = json.loads(line)
             found[payload["type"].split(".")[1]].append(payload)
@@ -137,7 +115,7 @@ def _audited(folder: Path, runs: Iterable[Signed]) -> defaultdict[str, Counter[s
     """How often each reason was recorded: of a pair by its route, of a message by its outcome. What is released counts
     as `released`; what was released and changed later is left out."""
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for content in _files(folder, runs, "audit", ".parquet"):
+    for _, content in published.files(folder, runs, "audit", ".parquet"):
         table = pq.read_table(pa.BufferReader(content), columns=["route", "verdict", "reason"])
         for row in table.group_by(table.column_names).aggregate([([], "count_all")]).to_pylist():
             verdict, reason = row["verdict"], row["reason"]
