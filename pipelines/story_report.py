@@ -52,6 +52,8 @@ def _tell(one: Became, console: Console) -> None:
     why = f"{one.reason}: {plain}" if plain else one.reason
     says = ", ".join(f"{name} {value}" for name, value in one.payload.get("data", {}).items())
     lines = [one.place, says if one.verdict == Verdict.RELEASED else f"{why}; {says}"] if one.place else [why]
-    console.print(f"    {one.route:17} {one.verdict:10} {escape(lines[0])}" if one.route else f"    {one.verdict}, {why}")
+    console.print(
+        f"    {one.route:17} {one.verdict:10} {escape(lines[0])}" if one.route else f"    {one.verdict}, {why}"
+    )
     for line in lines[1:]:
         console.print(f"{'':33}{escape(line)}")
