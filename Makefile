@@ -14,14 +14,16 @@ PYTHON ?= $(shell for one in python3.11 python3; do \
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(INSTALLED) ## Invent a hospital, decide over it, compare with the truth; all in .demo
+demo: $(INSTALLED) ## Invent a hospital, decide over its deliveries, compare with the truth, follow a patient; all in .demo
 	@rm -rf $(DEMO)
-	@$(BIN)/limen simulate --patients 1000 --days 7 --seed 1 --output $(DEMO)/hospital
-	@echo
-	@$(BIN)/limen run --input $(DEMO)/hospital/feeds --output $(DEMO)/out --state $(DEMO)/state \
-		--as-of "$$($(BIN)/python -c 'import json; print(json.load(open("$(DEMO)/hospital/truth.json"))["as_of"])')"
+	@$(BIN)/limen simulate --patients 1000 --days 7 --seed 1 --batches 3 --output $(DEMO)/hospital
+	@$(BIN)/python -c 'import json; [print(*one.values()) for one in json.load(open("$(DEMO)/hospital/batches.json"))]' | \
+		while read -r feeds as_of; do echo; $(BIN)/limen run --input $(DEMO)/hospital/$$feeds --output $(DEMO)/out \
+			--state $(DEMO)/state --ledger $(DEMO)/ledger.sqlite --as-of $$as_of </dev/null || exit; done
 	@echo
 	@$(BIN)/limen score $(DEMO)/out --truth $(DEMO)/hospital/truth.json --state $(DEMO)/state
+	@echo
+	@$(BIN)/limen story $(DEMO)/out --truth $(DEMO)/hospital/truth.json --state $(DEMO)/state
 	@echo
 	@echo "what the hospital sent             $(DEMO)/hospital/feeds"
 	@echo "what had to leave                  $(DEMO)/hospital/truth.json"
@@ -31,7 +33,8 @@ demo: $(INSTALLED) ## Invent a hospital, decide over it, compare with the truth;
 	@echo "a record of every decision         $(DEMO)/out/audit/*.parquet"
 	@echo "sealed, what could not be read     $(DEMO)/out/quarantine/*.sealed"
 	@echo "what was published, signed         $(DEMO)/out/manifest/*.json"
-	@echo "the sums                           $(DEMO)/out/summary.json"
+	@echo "the sums of the last run           $(DEMO)/out/summary.json"
+	@echo "what is known between the runs     $(DEMO)/ledger.sqlite"
 	@echo "development keys and the vault     $(DEMO)/state"
 
 test: $(INSTALLED) ## Run the tests; LIMEN_CORPUS names a folder of public example messages

@@ -144,6 +144,24 @@ def score(
         raise typer.Exit(3)
 
 
+@app.command()
+def story(
+    folder: RunFolder,
+    truth: Annotated[Path, typer.Option("--truth", help="truth.json of the simulated hospital; its feeds beside it.")],
+    state: State = Path(".limen"),
+) -> None:
+    """Tell the way of one invented patient: what the hospital said, what left, what did not and why, by file and line.
+
+    For simulated hospitals only: their truth.json names the patient. Shows no identifier of anybody.
+
+    Example: limen story out --truth hospital/truth.json
+    """
+    from pipelines.story import story as do
+    from pipelines.story_report import tell
+
+    tell(do(folder, truth, state), Console(highlight=False, soft_wrap=True))
+
+
 @export_app.command("vault-loader")
 def export_vault_loader(
     folder: RunFolder,

@@ -33,13 +33,18 @@ KNOWN_ROLES = frozenset(
 )
 LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
 CLASSES = ("Group/", "CareTeam/")  # who belongs to such an actor is not known here
-RESOURCE_OF = {  # the type of resource that states a milestone
-    Kind.ADMITTED: "Encounter",
-    Kind.REGISTERED: "Encounter",
-    Kind.DISCHARGED: "Encounter",
-    Kind.BOOKED: "Appointment",
-    Kind.ATTENDED: "Appointment",
-    Kind.EPISODE_COMPLETED: "EpisodeOfCare",
+RESOURCES_OF = {  # the types of resources that may state a milestone
+    Kind.ADMITTED: {"Encounter"},
+    Kind.REGISTERED: {"Encounter"},
+    Kind.DISCHARGED: {"Encounter"},
+    Kind.BOOKED: {"Appointment"},
+    Kind.ATTENDED: {"Appointment"},
+    Kind.ENROLLED: {"EpisodeOfCare"},
+    Kind.EPISODE_COMPLETED: {"EpisodeOfCare"},
+    Kind.PRESCRIBED: {"MedicationRequest"},
+    Kind.DISPENSED: {"MedicationDispense"},
+    Kind.REFILL_GAP: {"MedicationRequest", "MedicationDispense"},
+    Kind.TRIAL_ELIGIBLE: {"ResearchSubject"},
 }
 
 
@@ -129,8 +134,10 @@ def kinds(one: Provision, marks: Container[object], denies: bool, by_form: bool)
     found: tuple[Kind, ...] | None = None
     if one.class_:
         types = {c.code if c.system == RESOURCES else None for c in one.class_}
-        if not denies or types <= set(RESOURCE_OF.values()):
-            found = tuple(kind for kind in Kind if RESOURCE_OF.get(kind) in types - {None})
+        if not denies:
+            found = tuple(kind for kind in Kind if RESOURCES_OF[kind] <= types)
+        elif types <= set().union(*RESOURCES_OF.values()):
+            found = tuple(kind for kind in Kind if RESOURCES_OF[kind] & types)
     if denies:
         labels = [(label.system, label.code) for label in one.securityLabel or ()]
         return () if labels and all(label in marks for label in labels) else found
