@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pipelines.run import Done
 from pipelines.score import Score
+from schemas.outcome import Reason
 
 
 def finished(done: Done, output: Path, *, as_json: bool) -> None:
@@ -37,6 +38,14 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
             f"{summary['cells']:,} aggregate cells published, {summary['cells_withheld']:,} withheld as too small, "
             f"{summary['cells_open']:,} of days not over yet"
         )
+    if summary["held"] or summary["retracted"] or summary["restored"]:
+        console.print(
+            f"{summary['held']:,} pairs held for later, {summary['retracted']:,} records taken back, "
+            f"{summary['restored']:,} restored"
+        )
+    if unread := summary["reasons"].get(Reason.CONSENT_OF_NOBODY, 0):
+        said = f"{unread:,} consents name no patient that can be read: somebody may have refused, see quarantine/"
+        console.print(f"[bold red]alarm:[/] {said}")
     if summary["what_if"]:
         console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
     console.print(f"as of {summary['as_of']} by {summary['policy']}, run {summary['run']}, {summary['seconds']} s")

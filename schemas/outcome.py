@@ -68,6 +68,7 @@ class Reason(StrEnum):
     BAD_DELIMITERS = "bad_delimiters"
     NO_TYPE = "no_type"
     NO_PATIENT = "no_patient"
+    CONSENT_OF_NOBODY = "consent_of_nobody"  # a consent whose patient cannot be read: somebody may have refused
     WRONG_ENVIRONMENT = "wrong_environment"  # a test or training message under a production policy
     UNKNOWN_KIND = "unknown_kind"
     UNKNOWN_MODIFIER = "unknown_modifier"

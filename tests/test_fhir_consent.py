@@ -353,11 +353,11 @@ def test_a_relative_reference_belongs_to_the_envelope() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        case("no patient", Reason.NO_PATIENT, patient=None),
-        case("a group", Reason.NO_PATIENT, patient={"reference": "Group/1"}),
-        case("a name only", Reason.NO_PATIENT, patient={"display": "Jane Doe"}),
-        case("a patient that is a list", Reason.MALFORMED, patient=[{"reference": "Patient/1"}]),
-        case("no patient in a broken one", Reason.NO_PATIENT, patient=None, provision=[a_provision()]),
+        case("no patient", Reason.CONSENT_OF_NOBODY, patient=None),
+        case("a group", Reason.CONSENT_OF_NOBODY, patient={"reference": "Group/1"}),
+        case("a name only", Reason.CONSENT_OF_NOBODY, patient={"display": "Jane Doe"}),
+        case("a patient that is a list", Reason.CONSENT_OF_NOBODY, patient=[{"reference": "Patient/1"}]),
+        case("no patient in a broken one", Reason.CONSENT_OF_NOBODY, patient=None, provision=[a_provision()]),
     ],
 )  # fmt: skip
 def test_what_is_rejected(fields: Json, expected: Reason) -> None:

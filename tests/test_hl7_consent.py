@@ -81,7 +81,7 @@ def test_without_a_patient_it_is_rejected(trigger: str) -> None:
     """It may be a refusal: a person has to look."""
     with pytest.raises(MessageError) as caught:
         read(message(trigger, SIGNED, pid=""), READING)
-    assert caught.value.reason is Reason.NO_PATIENT
+    assert caught.value.reason is Reason.CONSENT_OF_NOBODY
 
 
 def test_a_merge_keeps_the_consent_of_its_patient() -> None:

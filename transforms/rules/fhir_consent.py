@@ -92,7 +92,7 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         around = containing(resource.contained, around)
     patient = patient_of(resource.patient, around)
     if not patient:
-        raise MessageError(Reason.NO_PATIENT)
+        raise MessageError(Reason.CONSENT_OF_NOBODY)
 
     local, meta = around.reading.zone, resource.meta or Meta()
     dated = from_fhir(resource.dateTime, local)
@@ -142,7 +142,7 @@ def _resource(body: bytes | msgspec.Raw) -> ConsentResource:
         broken = _legible.decode(body)
         meta = msgspec.convert(broken.meta, Meta | None)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MessageError(Reason.MALFORMED) from None
+        raise MessageError(Reason.CONSENT_OF_NOBODY) from None
     name = broken.id if isinstance(broken.id, str) else None
     return ConsentResource(id=name, meta=meta, patient=broken.patient, status=BROKEN)
 

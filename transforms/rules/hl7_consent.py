@@ -37,7 +37,7 @@ def read(
     """One fact for each segment. `origin` is whose numbers and forms they are, `sent` the time of the message;
     `counted`: nothing else stands for the message, so the first of them does. Raises MessageError."""
     if not patient:
-        raise MessageError(Reason.NO_PATIENT)
+        raise MessageError(Reason.CONSENT_OF_NOBODY)
     return [_fact(one, patient, origin, sent, reading, counted and place == 0) for place, one in enumerate(segments)]
 
 

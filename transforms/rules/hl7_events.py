@@ -44,8 +44,13 @@ def read(body: bytes | str, reading: Reading, source: str = "", native: str = ""
     Raises MessageError. The type is judged before anything else: what no route could take needs no patient.
     """
     message = hl7.read(_bytes(body, reading) if isinstance(body, str) else body, reading.charset)
-    facts = _events(message, reading, source, native, envelope)
-    return facts if message.first("CON") is None else _with_consents(message, facts, reading, source)
+    if message.first("CON") is None:
+        return _events(message, reading, source, native, envelope)
+    try:
+        facts = _events(message, reading, source, native, envelope)
+        return _with_consents(message, facts, reading, source)
+    except MessageError as error:  # somebody may have refused
+        raise MessageError(Reason.CONSENT_OF_NOBODY if error.reason is Reason.NO_PATIENT else error.reason) from None
 
 
 def _events(message: Hl7Message, reading: Reading, source: str, native: str, envelope: str) -> list[AnyFact]:
