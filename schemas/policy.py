@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from schemas.charset import codec
 from schemas.event import Kind
 from schemas.instant import DAY, zone
+from schemas.outcome import ALLOWABLE, Reason
 from schemas.recipe import Action, Field_, Level, Row, Strict, level_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -100,10 +101,30 @@ class Limits(Strict):
     lateness_days: int = Field(ge=0, le=90)
 
 
-class ReviewTerms(Strict):
-    """How long a reviewer has before a review item counts as suppressed."""
+Days = Annotated[int, Field(ge=1, le=365)]
 
-    deadline_days: int = Field(ge=1, le=365)
+
+class ReviewTerms(Strict):
+    """How long a reviewer has before a review item counts as suppressed, and who may answer what.
+
+    `deadlines` stands in for `deadline_days` where the reason says so. `roles`: who may answer items, each with the
+    reasons that this role may overrule; refusing is open to every role. A denial can be overruled by nobody.
+    """
+
+    deadline_days: Days
+    deadlines: dict[Reason, Days] = Field(default_factory=dict)
+    roles: dict[Name, frozenset[Reason]] = Field(default_factory=dict)
+
+    def days(self, reason: Reason) -> int:
+        """How long an item of this reason may wait."""
+        return self.deadlines.get(reason, self.deadline_days)
+
+    @field_validator("roles")
+    @classmethod
+    def _only_what_can_be_overruled(cls, roles: dict[str, frozenset[Reason]]) -> dict[str, frozenset[Reason]]:
+        if not all(reasons <= ALLOWABLE for reasons in roles.values()):
+            raise ValueError(f"a reviewer may overrule these only: {', '.join(sorted(ALLOWABLE))}")
+        return roles
 
 
 class Destination(Strict):

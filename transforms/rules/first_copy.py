@@ -6,12 +6,13 @@ order of arrival decides nothing. A message that comes after its time to live co
 Rule source: DESIGN section 3, First copy wins.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
@@ -37,6 +38,8 @@ def content(fact: Fact) -> bytes:
         return fact.what
     if isinstance(fact, Person):
         return digest(fact.adult_at, fact.died)
+    if isinstance(fact, Judgement):
+        return digest(fact.what, fact.route, fact.question, fact.allows, fact.said)
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
 
 
@@ -49,6 +52,7 @@ class Received:
         self.consents = list(timeline.consents)
         self.changes = list(timeline.changes)
         self.people = list(timeline.people)
+        self.judgements = list(timeline.judgements)
         self.copies = list(timeline.copies)
         self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
         self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
@@ -65,7 +69,13 @@ class Received:
             self.milestones.setdefault(copy.what, copy)
             self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
             self._note(self._key(copy), copy.what)
-        for fact in (*self.consents, *self.changes, *self.people):
+        for copy in timeline.late:
+            self._mark(copy)
+            self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
+            if copy.what not in self.milestones:  # nothing timely has said the same since
+                self.late[copy.what] = self.milestones[copy.what] = copy
+        self.lasting: tuple[Sequence[AnyFact], ...] = (self.consents, self.changes, self.people, self.judgements)
+        for fact in chain(*self.lasting):
             self._note(fact.key, content(fact))
 
     def take(self, fact: AnyFact) -> None:
@@ -79,10 +89,10 @@ class Received:
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
-            if isinstance(fact, Consent) or fact.counted:
+            if isinstance(fact, Consent | Judgement) or fact.counted:
                 self._repeat(fact, Reason.SAME_MESSAGE)
-        elif isinstance(fact, Consent):
-            self.consents.append(fact)
+        elif isinstance(fact, Consent | Judgement):
+            (self.consents if isinstance(fact, Consent) else self.judgements).append(fact)  # type: ignore[arg-type]
             place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
             self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
         else:
@@ -98,11 +108,16 @@ class Received:
                 self.late[fact.what] = fact
             self._route(fact)
 
-    def conflicting(self) -> set[bytes]:
-        """The contents named by any copy of a key that came with different contents."""
+    def conflicting(self) -> dict[bytes, set[bytes]]:
+        """The contents named by any copy of a key that came with different contents, each with those it conflicts
+        with."""
         if not self._conflicts:
-            return set()
-        return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
+            return {}
+        found: dict[bytes, set[bytes]] = {}
+        for copy in self.copies:
+            if (key := self._key(copy)) in self._conflicts:
+                found.setdefault(copy.what, set()).update(self._seen[key])
+        return found
 
     def _milestone(self, fact: Milestone) -> None:
         routes = self.rules.routes

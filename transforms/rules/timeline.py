@@ -4,7 +4,8 @@
 
     1. receive   the first copy wins; another copy is repeated; a milestone that comes again is repeated
     2. decide    each pair (milestone, route) at the horizon, from all that is known by now
-    3. settle    a pair's verdict is counted once; what a CRM record shows is taken back when its reason is gone
+    3. settle    a pair's verdict is counted once; what a CRM record shows is taken back when its reason is gone; a pair
+                 in review waits for its reviewer until the deadline
 
 Order of arrival within a call changes nothing: facts are sorted first, and every decision reads the whole of what is
 known. Rule source: DESIGN section 3, First copy wins; the laws are properties in tests/test_timeline_laws.py.
@@ -15,12 +16,14 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Kind, Milestone, Says
+from schemas.event import AnyFact, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
 from transforms.rules.consent import Standing, decide, ended, standing
 from transforms.rules.first_copy import Received, order, ordered
+from transforms.rules.judgement import Judgements
+from transforms.rules.reviewing import Verdicts, ask, in_review, reconsidered, waiting, waits
 from transforms.rules.routing import RouteRule, Rules
 
 
@@ -31,10 +34,11 @@ class Counts(NamedTuple):
     pairs: int = 0
 
 
-HELD, RELEASED = Verdict.HELD, Verdict.RELEASED  # bound once: each look-up of an enum's member costs as much as a Pair
+# Bound once: each look-up of an enum's member costs as much as a Pair.
+HELD, RELEASED, REVIEW = Verdict.HELD, Verdict.RELEASED, Verdict.REVIEW
 
-Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
 Place = tuple[str, Kind]  # (visit, kind)
+_NOTHING = (BEGINNING, b"")
 WRITES = frozenset({Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED})  # what reaches a CRM record
 
 
@@ -87,20 +91,23 @@ class _Known:
         self._late = received.late
         self._consents = received.consents
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
-        self._conflicting = received.conflicting()
         self._sensitive = received.sensitive
         self._died = any(person.died for person in received.people)
         self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
+        self.judged = Judgements(received, self._adult_at, horizon)
         self._standings: dict[str, Standing] = {}
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
         self._withdrawn: dict[Place, int] = {}  # up to when
         self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
+        self._let_in: dict[Record, tuple[int, bytes]] = {}  # what came too late, and a reviewer lets through
         for one in self.milestones.values():
             if one.cancels:
                 self._withdraw(one)
             elif one.time is not None and one.time <= horizon and one.what not in self._late:
                 self._rank(one, (one.time, one.what))
+        for one in self._late.values() if self.judged.any else ():
+            self._let(one)
 
     def _withdraw(self, one: Milestone) -> None:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
@@ -126,6 +133,18 @@ class _Known:
                 if newest is None or newest < rank:
                     self._newest_of_patient[rule.name] = rank
 
+    def _let(self, one: Milestone) -> None:
+        for rule in self.rules.routes.get(one.kind, ()):
+            if one.time is not None and one.time <= self.horizon and self.judged.lifts(one, rule, Reason.TOO_LATE):
+                record = self.record_of(one, rule.name)
+                self._let_in[record] = max((one.time, one.what), self._let_in.get(record, _NOTHING))
+
+    def _newest(self, one: Milestone, rule: RouteRule) -> tuple[int, bytes]:
+        """What decides for a milestone's record, where a reviewer let something through that came too late."""
+        by_patient = rule.by_patient
+        newest = self._newest_of_patient.get(rule.name) if by_patient else self._newest_of_visit.get(_place(one))
+        return max(newest or _NOTHING, self._let_in.get(self.record_of(one, rule.name), _NOTHING))
+
     def rule(self, pair: Pair) -> RouteRule | None:
         """The rule of a pair's route; None if the policy sends this kind there no more."""
         for rule in self.rules.routes.get(self.milestones[pair.what].kind, ()):
@@ -146,15 +165,14 @@ class _Known:
 
     def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
         """What a pair deserves at the horizon; pure in what is known."""
-        if one.what in self._conflicting:
-            return Verdict.REVIEW, Reason.CONFLICTING_COPY, ()
-        if one.what in self._late:
-            return Verdict.REVIEW, Reason.TOO_LATE, ()
+        judged = self.judged
+        if (judged.any or judged.conflicting or self._late) and (doubt := self._doubted(one, rule)):
+            return doubt
         if one.cancels:
             return Verdict.SUPPRESSED, Reason.CANCELLATION, ()
         time = one.time
         if time is None:
-            return Verdict.REVIEW, Reason.NO_TIME, ()
+            return REVIEW, Reason.NO_TIME, ()
         if self._withdrawn and time <= self._taken_back(one):
             return Verdict.SUPPRESSED, Reason.CANCELLED, ()
         if rule is None or not rule.enabled:  # switched off, or no longer in the policy
@@ -162,7 +180,10 @@ class _Known:
         keeps, horizon = self.rules.keeps, self.horizon
         if time > horizon:
             return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
-        newest = self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
+        newest = (
+            self._newest(one, rule) if self._let_in
+            else self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
+        )  # fmt: skip
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
@@ -170,17 +191,30 @@ class _Known:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if scope.needs_permit and self._died:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if scope.needs_permit and time < self._adult_at:
-            return Verdict.REVIEW, Reason.MINOR, ()
+        if scope.needs_permit and time < self._adult_at and not judged.lifts(one, rule, Reason.MINOR):
+            return REVIEW, Reason.MINOR, ()
         known = self._standings.get(rule.name)
         if known is None:
             known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
         decided = decide(time, one.span, known, scope, horizon)
+        if judged.any and decided[0] is REVIEW:
+            decided = reconsidered(decided, one, rule, judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
             return self._released(time, rule, decided)
         if keeps and horizon < time + scope.wait:
             return HELD, decided[1], decided[2]
         return decided
+
+    def _doubted(self, one: Milestone, rule: RouteRule | None) -> Verdicts | None:
+        """What a reviewer refused, or what it is uncertain of a message that it happened as it says."""
+        judged = self.judged
+        if judged.denies(one, rule):
+            return Verdict.SUPPRESSED, Reason.REVIEWED, ()
+        if one.what in judged.conflicting and not judged.lifts(one, rule, Reason.CONFLICTING_COPY):
+            return REVIEW, Reason.CONFLICTING_COPY, ()
+        if one.what in self._late and not judged.lifts(one, rule, Reason.TOO_LATE):
+            return REVIEW, Reason.TOO_LATE, ()
+        return None
 
     def _released(self, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
         """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
@@ -205,28 +239,41 @@ def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[
     verdict, reason, facts = known.verdict(milestone, rule)
     released = verdict is RELEASED
     place = known.places.get(milestone.what, 0) if known.places else 0
-    outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
+    outcome = Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0)
+    if verdict is REVIEW:
+        outcome = replace(outcome, question=known.judged.asked(milestone, reason, facts))
+    outcomes.append(outcome)
     if not known.rules.keeps:
         return None
     shown = released and rule.window is None  # a count shows nothing that could be taken back
-    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
-    return Pair(milestone.what, rule.name, verdict, shown, waits, 1 if released else 0, place)
+    still = verdict is HELD or (shown and waits(milestone, rule, known.horizon))
+    pair = Pair(milestone.what, rule.name, verdict, shown, still, 1 if released else 0, place)
+    return waiting(pair, outcome, known.rules, known.horizon) if verdict is REVIEW else pair
 
 
 def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
     """A pair of an earlier call: a held one's verdict is counted once, what its record shows may change.
 
-    A pair whose wait is over can only be taken back.
+    A pair whose wait is over can only be taken back, and then a person is asked if there is anything to ask.
     """
-    if not pair.open and not pair.shown:
+    if not pair.reachable:
         return pair
     milestone, rule = known.milestones[pair.what], known.rule(pair)
-    verdict, reason, facts = known.verdict(milestone, rule)
+    found = verdict, reason, facts = known.verdict(milestone, rule)
+    if pair.question:
+        after, closed = in_review(pair, found, milestone, rule, known.judged, known.rules, known.horizon)
+        outcomes += closed
+        return after
     released = verdict is RELEASED
     if not pair.open and released:
         return pair
     settled, ordinal = pair.settled, pair.ordinal
-    if settled is HELD and verdict is not HELD:
+    asked = None
+    if verdict is REVIEW:
+        asked = ask(pair, REVIEW if settled is HELD else Verdict.ASKED_AGAIN, found, milestone, known.judged)
+        settled = REVIEW if settled is HELD else settled
+        outcomes.append(asked)
+    elif settled is HELD and verdict is not HELD:
         settled = verdict
         ordinal += released
         outcomes.append(Outcome(milestone, pair.route, verdict, reason, facts, pair.place, ordinal))
@@ -234,12 +281,9 @@ def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
         ordinal += 1
         outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, pair.place, ordinal))
     shown = released and (rule is None or rule.window is None)
-    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
-    return Pair(pair.what, pair.route, settled, shown, pair.open and waits, ordinal, pair.place)
-
-
-def _waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
-    return rule is not None and one.time is not None and horizon < one.time + rule.scope.wait
+    still = verdict is HELD or (shown and waits(milestone, rule, known.horizon))
+    after = Pair(pair.what, pair.route, settled, shown, pair.open and still, ordinal, pair.place, asks=pair.asks)
+    return after if asked is None else waiting(after, asked, known.rules, known.horizon)
 
 
 def _retracted(pair: Pair, known: _Known, *, severs: bool) -> Outcome:
@@ -271,7 +315,10 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
     """The next timeline, without what can matter no more, and when something is due in it."""
     horizon, time_to_live = known.horizon, known.rules.time_to_live
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
-    kept |= {p.what for p in pairs if p.open or p.shown}
+    reachable = {p.what for p in pairs if p.reachable}
+    kept |= reachable
+    if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
+        kept |= {what for one in reachable for what in conflicting.get(one, ())}
     copies = tuple(sorted((c for c in received.copies if c.what in kept), key=order))
     after = Timeline(
         copies,
@@ -281,12 +328,17 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
         tuple(sorted(written.items())),
-        received.repeats({fact.key for fact in (*copies, *received.consents, *received.changes)}),
+        received.repeats({fact.key for facts in (copies, *received.lasting) for fact in facts}),
+        tuple(sorted(received.judgements, key=order)),
+        tuple(sorted((late for late in received.late.values() if late.what in reachable), key=order)),
     )
     instants = [one.time for one in copies if one.time is not None]  # one that is dated ahead begins to count
+    instants += [judgement.said for judgement in after.judgements]
     for pair in after.pairs:
         one, rule = known.milestones[pair.what], known.rule(pair)
-        if pair.open and rule is not None and one.time is not None:
+        if pair.question:
+            instants.append(pair.deadline)
+        if (pair.open or pair.question) and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
             if rule.window is not None:
                 instants.append(rule.window.closes(one.time))
