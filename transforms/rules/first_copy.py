@@ -6,7 +6,7 @@ order of arrival decides nothing. A message that comes after its time to live co
 Rule source: DESIGN section 3, First copy wins.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from itertools import chain
 from operator import attrgetter
 
@@ -74,9 +74,12 @@ class Received:
             self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
             if copy.what not in self.milestones:  # nothing timely has said the same since
                 self.late[copy.what] = self.milestones[copy.what] = copy
-        self.lasting: tuple[Sequence[AnyFact], ...] = (self.consents, self.changes, self.people, self.judgements)
-        for fact in chain(*self.lasting):
+        for fact in self.lasting():
             self._note(fact.key, content(fact))
+
+    def lasting(self) -> Iterable[AnyFact]:
+        """All that is known and is no milestone."""
+        return chain(self.consents, self.changes, self.people, self.judgements)
 
     def take(self, fact: AnyFact) -> None:
         if isinstance(fact, Milestone):

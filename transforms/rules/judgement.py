@@ -37,6 +37,8 @@ def reason_of(asked: str) -> Reason | None:
 class Judgements:
     """What is in doubt of one patient's milestones, and all that was said of it by now. `any`: was anything?"""
 
+    __slots__ = ("_adult_at", "_allowed", "_changes", "_denied", "any", "conflicting")
+
     def __init__(self, received: Received, adult_at: int, horizon: int) -> None:
         self.conflicting = received.conflicting()
         self.any = bool(received.judgements)

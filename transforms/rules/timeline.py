@@ -95,6 +95,7 @@ class _Known:
         self._died = any(person.died for person in received.people)
         self._adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self.judged = Judgements(received, self._adult_at, horizon)
+        self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
         self._standings: dict[str, Standing] = {}
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
@@ -165,8 +166,7 @@ class _Known:
 
     def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
         """What a pair deserves at the horizon; pure in what is known."""
-        judged = self.judged
-        if (judged.any or judged.conflicting or self._late) and (doubt := self._doubted(one, rule)):
+        if self._doubtful and (doubt := self._doubted(one, rule)):
             return doubt
         if one.cancels:
             return Verdict.SUPPRESSED, Reason.CANCELLATION, ()
@@ -191,14 +191,14 @@ class _Known:
             return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if scope.needs_permit and self._died:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if scope.needs_permit and time < self._adult_at and not judged.lifts(one, rule, Reason.MINOR):
+        if scope.needs_permit and time < self._adult_at and not self.judged.lifts(one, rule, Reason.MINOR):
             return REVIEW, Reason.MINOR, ()
         known = self._standings.get(rule.name)
         if known is None:
             known = self._standings[rule.name] = standing(self._consents, self._changed, scope, horizon)
         decided = decide(time, one.span, known, scope, horizon)
-        if judged.any and decided[0] is REVIEW:
-            decided = reconsidered(decided, one, rule, judged, self._consents, self._changed, horizon)
+        if decided[0] is REVIEW and self.judged.any:
+            decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
             return self._released(time, rule, decided)
         if keeps and horizon < time + scope.wait:
@@ -328,7 +328,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
         tuple(sorted(written.items())),
-        received.repeats({fact.key for facts in (copies, *received.lasting) for fact in facts}),
+        received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
         tuple(sorted(received.judgements, key=order)),
         tuple(sorted((late for late in received.late.values() if late.what in reachable), key=order)),
     )
