@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -358,6 +359,23 @@ def test_without_a_record_nothing_is_shown(merged: Desk, monkeypatch: pytest.Mon
     assert said.code == 2 and not said.out and "4711" not in said.err
 
 
+def test_the_record_is_on_the_disk_before_the_subject_is_open(merged: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, steps = merged.items()["patient-support"]["id"], list[str]()
+    fsync, unsealed = review.os.fsync, review.Subject.opened
+
+    def synced(handle: int) -> None:
+        steps.append("file" if stat.S_ISREG(review.os.fstat(handle).st_mode) else "folder")
+        fsync(handle)
+
+    def opened(*arguments: bytes) -> review.Subject:
+        steps.append("open")
+        return unsealed(*arguments)
+
+    monkeypatch.setattr(review.os, "fsync", synced)
+    monkeypatch.setattr(review.Subject, "opened", opened)
+    assert show(merged, name, merged.key).code == 0 and steps == ["file", "folder", "open"]
+
+
 def test_without_the_key_nothing_is_shown(merged: Desk, tmp_path: Path) -> None:
     name = merged.items()["patient-support"]["id"]
     keys.create(tmp_path / "other")
@@ -488,6 +506,10 @@ def test_an_allow_counts_for_its_own_question_only(reason: Reason) -> None:
     timeline, asked = asked_of(PERMIT, *OBSTACLES[reason])
     for other in ("", "minor", question(reason, [b"of other facts"]), *(question(r, []) for r in ALLOWABLE)):
         assert other == asked or not answered(timeline, other)
+    for other in ("", question(reason, [b"of other facts"]), *(question(r, []) for r in ALLOWABLE)):
+        said = a_judgement(EVENT.what, "event", other, said=at(9))  # in the same call as everything else
+        _, outcomes, _, _ = advance(Timeline(), [PERMIT, EVENT, *OBSTACLES[reason], said], at(10), RULES)
+        assert {o.reason for o in outcomes if o.event == EVENT} == {reason}
     elsewhere = a_judgement(b"another milestone", "event", asked, said=at(11))
     another = a_judgement(EVENT.what, "another route", asked, said=at(11))
     assert not [o for o in advance(timeline, [elsewhere, another], at(11), RULES)[1] if o.route]
