@@ -25,11 +25,12 @@ from hospital_files import (
     records,
     tree,
 )
+from msgspec.structs import replace
 
 from pipelines import keys, review
 from pipelines import policy as policies
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Milestone, Says
+from schemas.event import AnyFact, Milestone, Says, digest
 from schemas.outcome import ALLOWABLE, Reason, Verdict
 from schemas.policy import ReviewTerms
 from schemas.timeline import Outcome, Timeline
@@ -494,6 +495,7 @@ def test_an_allow_overrules_no_denial(reason: Reason) -> None:
         pytest.param(a_milestone(at(6)), id="newer"),
         pytest.param(a_milestone(at(5), kind=EVENT.kind, cancels=(EVENT.kind,), service_class="x"), id="cancelled"),
         pytest.param(a_person(died=True, key="death"), id="deceased"),
+        pytest.param(replace(EVENT, key=digest("marked copy"), sensitive=True), id="sensitive"),
     ],
 )
 def test_an_allow_releases_nothing_that_other_rules_stop(reason: Reason, later: AnyFact) -> None:
