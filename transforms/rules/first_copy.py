@@ -74,7 +74,7 @@ class Received:
             self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
             if copy.what not in self.milestones:  # nothing timely has said the same since
                 self.late[copy.what] = self.milestones[copy.what] = copy
-        for fact in self.lasting():
+        for fact in (*self.consents, *self.changes, *self.people, *self.judgements):
             self._note(fact.key, content(fact))
 
     def lasting(self) -> Iterable[AnyFact]:
@@ -92,17 +92,23 @@ class Received:
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
-            if isinstance(fact, Consent | Judgement) or fact.counted:
+            if isinstance(fact, Consent) or isinstance(fact, Judgement) or fact.counted:  # noqa: SIM101  the faster way
                 self._repeat(fact, Reason.SAME_MESSAGE)
-        elif isinstance(fact, Consent | Judgement):
-            (self.consents if isinstance(fact, Consent) else self.judgements).append(fact)  # type: ignore[arg-type]
-            place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
-            self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
+        elif isinstance(fact, Consent):
+            self.consents.append(fact)
+            self._recorded(fact)
+        elif isinstance(fact, Judgement):
+            self.judgements.append(fact)
+            self._recorded(fact)
         else:
             self.changes.append(fact)
             if fact.counted:
                 place = len(self._seen[fact.key]) - 1
                 self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY, (), place))
+
+    def _recorded(self, fact: Consent | Judgement) -> None:
+        place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
+        self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
 
     def take_late(self) -> None:
         """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
