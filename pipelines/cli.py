@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
+from pipelines.review_cli import review_app
 from schemas.errors import ConfigurationError, LawBroken, LimenError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(feed_app, name="feed")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(review_app, name="review")
 app.add_typer(export_app, name="export")
 
 State = Annotated[

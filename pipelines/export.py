@@ -45,8 +45,9 @@ from pipelines.published import Record
 from schemas.contract import contract, documents, retraction
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Signed
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.recipe import Action
+from schemas.route import Route
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # at the start of a cell, what a spreadsheet may compute or run
 OPERATIONS = ("delete", "update", "upsert")  # in the order of loading: what is taken back goes first

@@ -19,7 +19,7 @@ from pipelines import policy as policies
 from pipelines.vault import SqlVault, VaultRef
 from schemas.errors import ConfigurationError
 from schemas.manifest import Signed
-from schemas.policy import Route as RoutePolicy
+from schemas.route import Route as RoutePolicy
 from transforms.rules.identity import patient_key
 from transforms.rules.records import Names, scope_of
 

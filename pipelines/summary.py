@@ -20,6 +20,7 @@ from transforms.rules.notification import Gaps
 _MESSAGES = (Verdict.REJECTED, Verdict.REPEATED, Verdict.CONSENT, Verdict.CONTROL, Verdict.UNROUTED)
 _PAIRS = (Verdict.RELEASED, Verdict.SUPPRESSED, Verdict.REVIEW)
 _LATER = (Verdict.RETRACTED, Verdict.RESTORED)  # what becomes of a pair after its verdict was counted
+_REVIEWS = (Verdict.ASKED_AGAIN, Verdict.REVIEW_CLOSED)  # what becomes of review items: only a ledger knows
 
 
 class Counted(NamedTuple):
@@ -57,7 +58,8 @@ def counted(counts: Path, policy: Policy, held_before: int, shards: int | None) 
             for status in found.pop("statuses", ()):
                 gaps.add(*status)
             totals.update(found)
-    names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, *_LATER)
+    reviews = () if shards is None else _REVIEWS
+    names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, *_LATER, *reviews)
     facts: dict[str, Any] = {
         **{name: totals[name] for name in names},
         "held_before": held_before,

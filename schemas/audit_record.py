@@ -64,13 +64,14 @@ RULES: Mapping[Reason, str] = {
         (
             Reason.SUPERSEDED, Reason.CANCELLED, Reason.CANCELLATION, Reason.AFTER_HORIZON, Reason.ROUTE_OFF,
             Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE, Reason.SENSITIVE, Reason.DECEASED,
-            Reason.MINOR, Reason.WINDOW_OPEN, Reason.WINDOW_CLOSED,
+            Reason.MINOR, Reason.WINDOW_OPEN, Reason.WINDOW_CLOSED, Reason.REVIEWED, Reason.REVIEW_EXPIRED,
         ),
-        "transforms/rules/timeline.py",
+        "transforms/rules/known.py",
     ),
     **dict.fromkeys(
         (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), "transforms/rules/first_copy.py"
     ),
+    **dict.fromkeys((Reason.INVALID_SIGNATURE, Reason.ROLE_NOT_ALLOWED), "transforms/rules/verdicts.py"),
 }  # fmt: skip
 READING = "transforms/decode.py"  # every other reason
 

@@ -16,8 +16,9 @@ import msgspec
 
 from schemas.crossing import Payload, Retraction
 from schemas.opaque import ALPHABET
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.recipe import Action, Level, Row
+from schemas.route import Route
 
 Schema = dict[str, Any]
 

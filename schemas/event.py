@@ -7,6 +7,7 @@ traceback or a failed assertion shows the name of the class and no more.
     Consent     one rule of one version of one consent document
     Person      a patient died, or comes of age at some instant
     Identity    a merge, move, link or unlink told to one of its sides
+    Judgement   what a reviewer at the hospital said of one milestone on one route
     Made        a message whose outcome Decode knows already (rejected, unrouted, control)
 """
 
@@ -155,6 +156,19 @@ class Person(Fact, tag="p", frozen=True, array_like=True, gc=False):
     counted: bool
 
 
+class Judgement(Fact, tag="j", frozen=True, array_like=True, gc=False):
+    """A reviewer's verdict on one milestone (`what`) on one route, said at `said`.
+
+    `question` is what it answers: the reason of the review item, and a digest of the facts that stood in the way.
+    """
+
+    what: bytes
+    route: str
+    question: str
+    allows: bool
+    said: int
+
+
 class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
     """An outcome that needs no patient. `sealed` is the message, readable by the quarantine's key holder alone."""
 
@@ -163,7 +177,7 @@ class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
     sealed: bytes = b""
 
 
-AnyFact = Milestone | Consent | Identity | Person | Made
+AnyFact = Milestone | Consent | Identity | Person | Judgement | Made
 
 _encoder = msgspec.msgpack.Encoder()
 _canonical = msgspec.msgpack.Encoder(order="deterministic")

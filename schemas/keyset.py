@@ -32,6 +32,7 @@ class KeyPurpose(StrEnum):
     ALIAS = "alias"  # whatever leaves: ids, correlation ids, consent references, keyed tokens
     AUDIT = "audit"  # event references in the audit log
     QUARANTINE_NAME = "quarantine_name"  # names of sealed files
+    REVIEW = "review"  # seals whom a reviewer's verdict is about
 
 
 # Fewest context parts. What leaves is keyed per destination and purpose, so that two destinations can join nothing.

@@ -21,6 +21,8 @@ class Verdict(StrEnum):
     CONTROL = "control"
     RETRACTED = "retracted"
     RESTORED = "restored"
+    ASKED_AGAIN = "asked_again"
+    REVIEW_CLOSED = "review_closed"
 
 
 class Reason(StrEnum):
@@ -48,6 +50,8 @@ class Reason(StrEnum):
     SHADOW = "shadow"  # decided and audited, never released
     WINDOW_OPEN = "window_open"  # held: the day of an aggregate is not over, or still open for late events
     WINDOW_CLOSED = "window_closed"  # the day of an aggregate was counted before this came
+    REVIEWED = "reviewed"  # a reviewer said no
+    REVIEW_EXPIRED = "review_expired"  # nobody answered by the deadline of the policy
     # review
     CONFLICTING_COPY = "conflicting_copy"  # one idempotency key, two contents
     CONSENT_UNCLEAR = "consent_unclear"  # a consent that the rules do not fully understand
@@ -74,6 +78,8 @@ class Reason(StrEnum):
     UNKNOWN_MODIFIER = "unknown_modifier"
     INVALID_ENVELOPE = "invalid_envelope"
     DELETION = "deletion"  # a Bundle entry that deletes a resource without saying whose it is
+    INVALID_SIGNATURE = "invalid_signature"  # a reviewer's verdict that nobody signed, or somebody else
+    ROLE_NOT_ALLOWED = "role_not_allowed"  # a reviewer's verdict that the policy does not let this role give
     # repeated
     SAME_MESSAGE = "same_message"
     SAME_MILESTONE = "same_milestone"
@@ -87,3 +93,10 @@ class Reason(StrEnum):
     DEMOGRAPHICS = "demographics"
     NOTIFICATION = "notification"
     FETCH_NEEDED = "fetch_needed"  # a notification tells of an event and does not bring its resource
+
+
+# What a reviewer may find to be no obstacle after all. An event without a time can be judged by no consent, and a
+# defect of ours by nobody: such an item can only be refused, or mended at its source.
+ALLOWABLE = frozenset(
+    {Reason.CONFLICTING_COPY, Reason.CONSENT_UNCLEAR, Reason.IDENTITY_CHANGED, Reason.MINOR, Reason.TOO_LATE}
+)

@@ -12,12 +12,11 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 
 from schemas.charset import codec
 from schemas.consent_form import ConsentForm
-from schemas.event import Kind
-from schemas.instant import DAY, zone
-from schemas.recipe import Action, Field_, Identifies, Level, Row, Strict, level_of
+from schemas.instant import zone
+from schemas.outcome import ALLOWABLE, Reason
+from schemas.recipe import Action, Code, Field_, Identifies, Level, Name, Strict, level_of
+from schemas.route import Route
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
 # The rows of `transforms.rules.hl7_triggers`: ADT A01-A18, A21-A55, A60-A62; SIU S12-S17, S26
 TriggerName = Annotated[
     str,
@@ -135,103 +134,30 @@ class Limits(Strict):
     lateness_days: int = Field(ge=0, le=90)
 
 
+Days = Annotated[int, Field(ge=1, le=365)]
+
+
 class ReviewTerms(Strict):
-    """How long a reviewer has before a review item counts as suppressed."""
+    """How long a reviewer has before a review item counts as suppressed, and who may answer what.
 
-    deadline_days: int = Field(ge=1, le=365)
-
-
-class Destination(Strict):
-    """Where a route leads, and how a consent may name that organisation as recipient (45 CFR 164.508(c)(1)(iii)).
-
-    `object`, `external_id`, `status_field`: the CRM's object, its unique key, and the field that says whether a record
-    is active, frozen or retained; none where records that are taken back are deleted.
+    `deadlines` stands in for `deadline_days` where the reason says so. `roles`: who may answer items, each with the
+    reasons that this role may overrule; refusing is open to every role. A denial can be overruled by nobody.
     """
 
-    name: Name
-    object: str = ""
-    external_id: str = ""
-    status_field: str = ""
-    recipients: tuple[str, ...] = ()
+    deadline_days: Days
+    deadlines: dict[Reason, Days] = Field(default_factory=dict)
+    roles: dict[Name, frozenset[Reason]] = Field(default_factory=dict)
 
+    def days(self, reason: Reason) -> int:
+        """How long an item of this reason may wait."""
+        return self.deadlines.get(reason, self.deadline_days)
 
-class Waiver(Strict):
-    """A waiver of authorization by an IRB or privacy board, 45 CFR 164.512(i)(1)(i), (2): for which protocol, by which
-    board, on which days it may be relied on (both included), who receives what. Its disclosures are accounted for
-    (164.528) in the audit log."""
-
-    protocol: str = Field(min_length=1)
-    board: str = Field(min_length=1)
-    approved: date
-    expires: date
-    recipient: str
-    elements: tuple[str, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.expires < self.approved:
-            raise ValueError("a waiver expires after it was approved")
-        return self
-
-
-class Route(Strict):
-    """One purpose of one destination. The unit of decision is (event, route). `apart`: the records of a second state
-    route of one destination and purpose, which the patient's record key cannot name too."""
-
-    route: Name
-    purpose: Code
-    basis: Literal["authorization", "de-identified", "operations", "irb-waiver"]
-    waiver: Waiver | None = None
-    destination: Destination
-    delivers: Literal["payloads", "aggregates"]
-    record: Literal["state", "event"]
-    apart: bool = False
-    level: str
-    data_use_agreement: str = ""
-    kinds: tuple[Kind, ...]
-    scopes: tuple[str, ...] = ("patient-privacy",)
-    wait_days: int = Field(ge=0, le=90)
-    enabled: bool
-    shadow: bool
-    after_revocation: Literal["delete", "freeze", "retain"]
-    recipe_revision: int = Field(ge=1)
-    recipe: tuple[Row, ...]
-
-    @property
-    def wait(self) -> int:
-        """How long an event may wait for its permit, in microseconds."""
-        return self.wait_days * DAY
-
-    @property
-    def recipe_name(self) -> str:
-        """Which recipe in which revision, as payload and audit say it."""
-        return f"{self.route}@{self.recipe_revision}"
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Self:
-        if self.basis not in ("authorization", "irb-waiver") and self.delivers != "aggregates":
-            raise ValueError("without an authorization or its waiver a route may deliver aggregates only")
-        if (self.basis == "irb-waiver") != (self.waiver is not None):
-            raise ValueError("a route whose basis is irb-waiver states its waiver, and no other route does")
-        if self.waiver is not None:
-            if self.waiver.recipient not in self.destination.recipients:
-                raise ValueError("the waiver was given for another recipient")
-            if unnamed := sorted({row.field for row in self.recipe if row.to} - set(self.waiver.elements)):
-                raise ValueError(f"its recipe lets elements pass that the waiver does not name: {', '.join(unnamed)}")
-        if self.basis == "authorization" and not self.destination.recipients:
-            raise ValueError("an authorization must be able to name the recipient")
-        if self.purpose in ("TREAT", "CAREMGT", "BTG", "ETREAT"):
-            raise ValueError("treatment, care management and break-glass never ground a disclosure here")
-        outbound = [row.to for row in self.recipe if row.to]
-        if len(set(outbound)) != len(outbound):
-            raise ValueError("two rows of the recipe write the same outbound field")
-        if self.delivers == "payloads" and not {"subject", "time"} <= set(outbound):
-            raise ValueError("a payload needs a row for its subject and one for its time")
-        if any(row.to == "time" and row.action is not Action.TRUNCATE for row in self.recipe):
-            raise ValueError("the time of a payload is cut to its day")
-        if self.delivers == "aggregates" and "day" not in outbound:
-            raise ValueError("aggregates need a row for the day, which is counted when it is over")
-        return self
+    @field_validator("roles")
+    @classmethod
+    def _only_what_can_be_overruled(cls, roles: dict[str, frozenset[Reason]]) -> dict[str, frozenset[Reason]]:
+        if not all(reasons <= ALLOWABLE for reasons in roles.values()):
+            raise ValueError(f"a reviewer may overrule these only: {', '.join(sorted(ALLOWABLE))}")
+        return roles
 
 
 class Policy(Strict):

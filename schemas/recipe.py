@@ -6,15 +6,19 @@ Sources: 45 CFR 164.514(b)(2) (Safe Harbor), 164.514(e) (limited data set), 164.
 """
 
 from enum import IntEnum, StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 
 class Strict(BaseModel):
     """Root of everything that people write: unknown keys are errors, values never change, errors hide their input."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,19}$")]
 
 
 class Action(StrEnum):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.errors import StoreError
-from schemas.event import AnyFact, Consent, Identity, Milestone, Person
-from schemas.instant import BEGINNING
+from schemas.event import AnyFact, Consent, Identity, Judgement, Milestone, Person
+from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
 
@@ -16,7 +16,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 
     `facts` are the consents that it rests on. `copy` numbers outcomes that are otherwise alike (repeats, rejects);
     `ordinal` counts the releases of this pair. `seq` counts what was written to the CRM record; a retraction takes back
-    everything up to `retracts`, and `severs` says that nothing of the patient is shown there any more.
+    everything up to `retracts`, and `severs` says that nothing of the patient is shown there any more. `question` is
+    what a reviewer is asked, or is asked no more.
     """
 
     event: AnyFact
@@ -29,6 +30,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     seq: int = 1
     retracts: int = 0
     severs: bool = False
+    question: str = ""
 
     def __repr__(self) -> str:
         return f"Outcome({self.route}, {self.verdict}, {self.reason})"
@@ -37,7 +39,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 class Pair(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The unit of decision, (milestone, route). `settled` is its one counted verdict (held until then); `shown`: its
     CRM record shows it; `open`: its wait, or its day, still runs; `ordinal`: how often it was released so far; `place`
-    tells it from those of other copies of its message."""
+    tells it from those of other copies of its message. `question`: what a reviewer is asked ("": nothing, or no more),
+    until `deadline`; `asks`: how often one was asked."""
 
     what: bytes
     route: str
@@ -46,6 +49,14 @@ class Pair(msgspec.Struct, array_like=True, frozen=True, gc=False):
     open: bool
     ordinal: int = 0
     place: int = 0
+    question: str = ""
+    deadline: int = FOREVER
+    asks: int = 0
+
+    @property
+    def reachable(self) -> bool:
+        """Can anything still become of it?"""
+        return self.open or self.shown or bool(self.question)
 
 
 Record = tuple[str, str, str]  # (route, visit, kind) of a CRM record; visit and kind "" where it is the patient's
@@ -54,7 +65,8 @@ Record = tuple[str, str, str]  # (route, visit, kind) of a CRM record; visit and
 class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All that is known of one patient: copies of messages, consents (which never expire), changes of identity,
     demographics, and the pairs that are open, shown, or whose milestone may come again. `horizon` is the instant it was
-    moved to. `written` counts what went to each CRM record, `repeats` how often the key of a message came again."""
+    moved to. `written` counts what went to each CRM record, `repeats` how often the key of a message came again.
+    `judgements` never expire either; `late` are the milestones that came too late and are in review, or were let in."""
 
     copies: tuple[Milestone, ...] = ()
     consents: tuple[Consent, ...] = ()
@@ -64,6 +76,8 @@ class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
     horizon: int = BEGINNING
     written: tuple[tuple[Record, int], ...] = ()
     repeats: tuple[tuple[bytes, int], ...] = ()
+    judgements: tuple[Judgement, ...] = ()
+    late: tuple[Milestone, ...] = ()
 
     def __repr__(self) -> str:
         return "Timeline()"

@@ -5,14 +5,15 @@ Times are hours on a test clock: `at(5)` is five hours after its zero. The wait 
 
 from collections.abc import Mapping
 
-from schemas.event import Consent, Identity, Kind, Milestone, Says, content_of, digest
+from schemas.event import Consent, Identity, Judgement, Kind, Milestone, Person, Says, content_of, digest
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
+from schemas.outcome import Reason
 from transforms.rules.consent import Scope
 from transforms.rules.routing import RouteRule, Rules
 
 PATIENT = "urn:id:MRN\x1f1"
 CRM = "Organization/crm"
-WAIT, TIME_TO_LIVE = 4, 10  # hours
+WAIT, TIME_TO_LIVE, ANSWER_IN = 4, 10, 6  # hours
 ZERO = 20_000 * DAY
 
 
@@ -94,6 +95,17 @@ def a_change(time: int = at(6), *, key: object = "merge", counted: bool = True) 
     return Identity(digest("change", str(key)), PATIENT, "ADT", time, counted)
 
 
+def a_person(adult_at: int = BEGINNING, *, died: bool = False, key: object = "patient") -> Person:
+    """Demographics of a patient who comes of age at that instant."""
+    return Person(digest("person", str(key)), PATIENT, "Patient", adult_at, died, True)
+
+
+def a_judgement(what: bytes, route: str, question: str, *, allows: bool = True, said: int = at(0)) -> Judgement:
+    """What a reviewer said of a milestone on a route."""
+    name = digest("judgement", what, route, question, str(allows), said)
+    return Judgement(name, PATIENT, "limen.review.verdict.v1", what, route, question, allows, said)
+
+
 def a_scope(
     purpose: str = "PATSUPPORT",
     *,
@@ -132,4 +144,4 @@ def the_rules(
     taken = routes or (a_route(),)
     by_kind = dict.fromkeys(Kind, taken) if kinds is None else kinds
     named = {route.name: route for rules in by_kind.values() for route in rules}
-    return Rules(by_kind, named, time_to_live, keeps)
+    return Rules(by_kind, named, time_to_live, keeps, answer_in=dict.fromkeys(Reason, ANSWER_IN * HOUR))

@@ -29,8 +29,9 @@ from pipelines.sources import spans
 from schemas.instant import BEGINNING
 from schemas.keyset import Keyset
 from schemas.outcome import Reason
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.recipe import Action
+from schemas.route import Route
 from transforms.rules.recipe import compiled
 from transforms.timeline import Moment
 

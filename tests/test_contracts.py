@@ -20,8 +20,9 @@ from pipelines.simulate import simulate
 from schemas import contract as contracts
 from schemas.contract import contract, documents, file_name, published, retraction
 from schemas.errors import ConfigurationError
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.recipe import Action
+from schemas.route import Route
 
 PUBLISHED = Path(__file__).parent.parent / "docs/contracts"
 

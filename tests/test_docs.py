@@ -25,8 +25,9 @@ from pipelines import policy as policies
 from pipelines.simulate import simulate
 from schemas import audit_record
 from schemas.outcome import Reason, Verdict
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
 from schemas.recipe import _LEVELS, Action, Row
+from schemas.route import Route
 from transforms.rules import fhir_consent, fhir_criteria
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,8 @@ def test_every_guarantee_names_its_code_and_its_tests() -> None:
 @each_page
 def test_options_exist(page: Path) -> None:
     """Every `--option` of the prose is one of a verb's."""
-    known = set(re.findall(r"\"(--[a-z-]+)\"", (ROOT / "pipelines/cli.py").read_text())) | {"--help"}
+    verbs = "".join(path.read_text() for path in sorted(ROOT.glob("pipelines/*cli.py")))
+    known = set(re.findall(r"\"(--[a-z-]+)\"", verbs)) | {"--help"}
     assert {word.split()[0] for word in words(prose(page)) if word.startswith("--")} <= known
 
 

@@ -17,7 +17,8 @@ from schemas.event import AnyFact, Kind, Made, Milestone, digest, encode
 from schemas.instant import DAY, text_of
 from schemas.keyset import Keyset
 from schemas.outcome import Reason, Verdict
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
+from schemas.route import Route
 from schemas.seal import REVIEW_INFO, unseal
 from schemas.timeline import Outcome
 from transforms.audit import Audit

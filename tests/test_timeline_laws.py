@@ -5,24 +5,41 @@ moved, and which call delivers which fact. `net` is what each CRM record shows: 
 Convergence has three premises, which the plans keep: a permit arrives no later than the call that closes what it could
 ground or renew, what is dispensed no later than the call in which the gap falls due that it takes away, and nothing for
 a key arrives after the key's time to live.
+Half of the plans have reviewers: each of them answers an item of the history as it is up to then, in time.
 `LIMEN_EXAMPLES` is the number of plans for each law.
 """
 
+import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
-from builders import CRM, TIME_TO_LIVE, WAIT, a_change, a_consent, a_milestone, a_route, a_scope, at, the_rules
+from builders import (
+    ANSWER_IN,
+    CRM,
+    TIME_TO_LIVE,
+    WAIT,
+    a_change,
+    a_consent,
+    a_judgement,
+    a_milestone,
+    a_person,
+    a_route,
+    a_scope,
+    at,
+    the_rules,
+)
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Identity, Kind, Milestone, Says
+from schemas.event import AnyFact, Consent, Identity, Judgement, Kind, Milestone, Says
 from schemas.instant import BEGINNING, FOREVER, HOUR
-from schemas.outcome import Verdict
+from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
+from transforms.rules.judgement import reason_of
 from transforms.rules.timeline import advance
 
 EXAMPLES = settings(
@@ -56,18 +73,21 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Plan:
-    """`calls[i]` delivers `arrivals[i]`; `denial` is one more, for the law about denials; `others` another order."""
+    """`calls[i]` delivers `arrivals[i]`; `denial` is one more, for the law about denials; `others` another order.
+    `answers`: what reviewers say, and which call delivers it."""
 
     arrivals: tuple[Arrival, ...]
     calls: tuple[int, ...]
     horizons: tuple[int, ...]  # hours
     denial: Arrival
     others: tuple[int, ...]
+    answers: tuple[tuple[Judgement, int], ...] = ()
 
     def steps(self, *, extra: Arrival | None = None, order: Sequence[int] | None = None) -> list[Step]:
         """The calls as planned."""
         chosen = range(len(self.arrivals)) if order is None else order
-        facts = [(self.arrivals[i].fact, self.calls[i]) for i in chosen]
+        facts: list[tuple[AnyFact, int]] = [(self.arrivals[i].fact, self.calls[i]) for i in chosen]
+        facts = [*facts, *self.answers] if order is None else [*self.answers[::-1], *facts]
         if extra is not None:
             facts.append((extra.fact, first_call(self.horizons, at(extra.hour))))
         return [([f for f, call in facts if call == i], at(hour)) for i, hour in enumerate(self.horizons)]
@@ -75,6 +95,7 @@ class Plan:
     def once(self, *, extra: Arrival | None = None) -> list[Step]:
         """Everything in one call."""
         facts = [one.fact for one in self.arrivals] + ([extra.fact] if extra else [])
+        facts += [fact for fact, _ in self.answers]
         return [(facts, at(self.horizons[-1]))]
 
 
@@ -157,12 +178,19 @@ def changes(draw: st.DrawFn) -> Arrival:
 
 
 @st.composite
+def people(draw: st.DrawFn) -> Arrival:
+    hour = draw(st.integers(0, 12))
+    return Arrival(a_person(at(draw(st.integers(0, 18))), died=draw(st.integers(0, 5)) == 0), hour)
+
+
+@st.composite
 def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like."""
     found = draw(st.lists(milestones(), min_size=1, max_size=5))
     found += [one for both in draw(st.lists(supplies(), max_size=3)) for one in both]
     found += draw(st.lists(consents(), min_size=1, max_size=4))
     found += draw(st.lists(changes(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
+    found += draw(st.lists(people(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
     last = draw(st.sampled_from([LAST, LAST, 19, 16]))
     found = [one for one in found if one.hour <= last]
     horizons = tuple(sorted(draw(st.sets(st.integers(2, last), min_size=1, max_size=4)) | {last}))
@@ -182,6 +210,28 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     denial = Arrival(denial.fact, min(denial.hour, last))
     others = tuple(draw(st.permutations(range(len(kept)))))
     return Plan(tuple(kept[i] for i in order), tuple(calls[i] for i in order), horizons, denial, others)
+
+
+ASKED = (Verdict.REVIEW, Verdict.ASKED_AGAIN)
+
+
+@st.composite
+def reviewed(draw: st.DrawFn) -> Plan:
+    """A plan with reviewers. An answer comes in time, and may wait for the first call after the deadline."""
+    plan = draw(plans())
+    for _ in range(draw(st.integers(1, 3))):
+        calls = enumerate(drive(plan.steps()))
+        asked = [(o, i) for i, call in calls for o in call.outcomes if o.verdict in ASKED]
+        assume(asked)
+        item, call = draw(st.sampled_from(asked))
+        deadline = at(plan.horizons[call] + ANSWER_IN)
+        said_by = draw(st.integers(call, first_call(plan.horizons, deadline)))
+        said = draw(st.sampled_from([at(plan.horizons[call]), min(at(plan.horizons[said_by]), deadline - 1)]))
+        allows = draw(st.integers(0, 4)) > 0
+        assert isinstance(item.event, Milestone)
+        answer = a_judgement(item.event.what, item.route, item.question, allows=allows, said=said)
+        plan = dataclasses.replace(plan, answers=(*plan.answers, (answer, said_by)))
+    return plan
 
 
 def _key_expires(one: Arrival, found: Iterable[Arrival], horizons: Sequence[int]) -> int:
@@ -267,6 +317,12 @@ def net_of(steps: Iterable[Step]) -> Net:
     return drive(steps)[-1].net
 
 
+def answers_of(facts: Iterable[AnyFact], what: bytes, route: str) -> set[Reason | None]:
+    """The reasons that reviewers found to be no obstacle for a pair."""
+    said = (f for f in facts if isinstance(f, Judgement) and f.allows)
+    return {reason_of(fact.question) for fact in said if (fact.what, fact.route) == (what, route)}
+
+
 def held(timeline: Timeline) -> int:
     return sum(pair.settled is Verdict.HELD for pair in timeline.pairs)
 
@@ -300,12 +356,14 @@ def revocation(plan: Plan) -> None:
         seen += call.arrivals
         known |= {f.what: f for f in call.arrivals if isinstance(f, Milestone)}
         for (route, *_), what in call.net.items():
-            shown, objections = known[what], list(_objections(seen, route))
+            lifted = answers_of(seen, what, route)
+            shown, objections = known[what], list(_objections(seen, route, lifted))
             assert shown.time is not None
             assert shown.time <= call.horizon
             if route == "free" and not objections:
                 continue
-            if route == "free" and objections == [f.time for f in seen if isinstance(f, Identity)]:
+            changed = [] if Reason.IDENTITY_CHANGED in lifted else [f.time for f in seen if isinstance(f, Identity)]
+            if route == "free" and objections == changed:
                 since = max(objections)  # any permit since then says who the patient is
                 assert any(isinstance(p, Consent) and p.says is PERMIT and since < p.given for p in seen)
                 continue
@@ -320,13 +378,15 @@ def revocation(plan: Plan) -> None:
             assert any(p.start <= call.horizon < p.end for p in good)
 
 
-def _objections(seen: Iterable[AnyFact], route: str) -> Iterable[int]:
-    """When something was said, at the latest, that stops a route."""
+def _objections(seen: Iterable[AnyFact], route: str, lifted: Container[Reason | None]) -> Iterable[int]:
+    """When something was said, at the latest, that stops a route. No reviewer lifts a denial."""
     for fact in seen:
         if isinstance(fact, Identity):
-            yield fact.time
+            if Reason.IDENTITY_CHANGED not in lifted:
+                yield fact.time
         elif isinstance(fact, Consent) and fact.says is Says.UNCLEAR:
-            yield max(fact.said, fact.start)
+            if Reason.CONSENT_UNCLEAR not in lifted:
+                yield max(fact.said, fact.start)
         elif isinstance(fact, Consent) and fact.says is DENY:
             purpose = "HMARKT" if route == "free" else "PATSUPPORT"
             if fact.purposes in ((), (purpose,)) or purpose in fact.purposes:
@@ -341,10 +401,38 @@ def conservation(plan: Plan) -> None:
         settled = n[Verdict.RELEASED] + n[Verdict.SUPPRESSED] + n[Verdict.REVIEW]
         assert held(call.before) + call.pairs == settled + held(call.after)
         assert call.net == _shown(call.after), "the timeline knows what is out"
+        asked = n[Verdict.REVIEW] + n[Verdict.ASKED_AGAIN]
+        assert in_review(call.before) + asked == n[Verdict.REVIEW_CLOSED] + in_review(call.after)
+
+
+def in_review(timeline: Timeline) -> int:
+    return sum(bool(pair.question) for pair in timeline.pairs)
+
+
+def refusal_monotonicity(plan: Plan) -> None:
+    """A reviewer who says no never adds a release, and stops what it is about."""
+    milestones = [one.fact for one in plan.arrivals if isinstance(one.fact, Milestone)]
+    for route in ROUTES if milestones else ():
+        no = Arrival(a_judgement(milestones[0].what, route, "", allows=False), plan.horizons[0])
+        for refused, before in (
+            (net_of(plan.steps(extra=no)), net_of(plan.steps())),
+            (net_of(plan.once(extra=no)), net_of(plan.once())),
+        ):
+            assert refused.items() <= before.items()
+            assert (route, milestones[0].what) not in {(record[0], what) for record, what in refused.items()}
+
+
+def reviews_end(plan: Plan) -> None:
+    """Once every deadline is over nobody is asked any more, and nothing leaves for that."""
+    *_, last = drive(plan.steps())
+    after, outcomes, _, _ = advance(last.after, [], at(plan.horizons[-1] + ANSWER_IN + LAST), RULES)
+    assert in_review(after) == sum(o.verdict in ASKED for o in outcomes)
+    closed = {o.question: o.reason for o in outcomes if o.verdict is Verdict.REVIEW_CLOSED}
+    assert len(closed) <= in_review(last.after)
 
 
 def _shown(timeline: Timeline) -> Net:
-    copies = {copy.what: copy for copy in timeline.copies}
+    copies = {copy.what: copy for copy in (*timeline.late, *timeline.copies)}
     pairs = [pair for pair in timeline.pairs if pair.shown]
     return {record_of(copies[pair.what], pair.route): pair.what for pair in pairs}
 
@@ -357,7 +445,7 @@ def idempotence(plan: Plan) -> None:
         live = [f for f in call.arrivals if not isinstance(f, Milestone) or _lives(f, call.horizon)]
         again, outcomes, counts, _ = advance(call.after, live, call.horizon, RULES)
         assert replace(again, repeats=call.after.repeats) == call.after and not counts.pairs
-        assert {o.verdict for o in outcomes} <= {Verdict.REPEATED}
+        assert {o.verdict for o in outcomes} <= {Verdict.REPEATED, Verdict.CONTROL}
 
 
 def _lives(fact: Milestone, horizon: int) -> bool:
@@ -394,9 +482,12 @@ def numbering(plan: Plan) -> None:
 
 
 def no_stale_release(plan: Plan) -> None:
-    """A record never goes back to an older milestone; the same one comes back only while its wait runs."""
+    """A record never goes back to an older milestone; the same one comes back only while its wait runs, or when a
+    reviewer was asked and said yes."""
+    seen: list[AnyFact] = []
     newest: dict[tuple[str, ...], tuple[int, bytes]] = {}
     for call in drive(plan.steps()):
+        seen += call.arrivals
         for outcome in call.outcomes:
             event = outcome.event
             if outcome.verdict not in (Verdict.RELEASED, Verdict.RESTORED):
@@ -406,7 +497,9 @@ def no_stale_release(plan: Plan) -> None:
             old, new = newest.get(record_of(outcome.event, outcome.route), (BEGINNING, b"")), (event.time, event.what)
             assert new >= old
             if new == old:
-                assert outcome.verdict is Verdict.RESTORED and call.before.horizon < event.time + WAIT * HOUR
+                assert outcome.verdict is Verdict.RESTORED
+                waits = call.before.horizon < event.time + WAIT * HOUR
+                assert waits or answers_of(seen, event.what, outcome.route)
             newest[record_of(outcome.event, outcome.route)] = new
 
 
@@ -414,8 +507,10 @@ LAWS: tuple[Callable[[Plan], None], ...] = (
     convergence,
     order_within_a_call,
     denial_monotonicity,
+    refusal_monotonicity,
     revocation,
     conservation,
+    reviews_end,
     idempotence,
     due_is_sound,
     numbering,
@@ -426,7 +521,7 @@ LAWS: tuple[Callable[[Plan], None], ...] = (
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law: Callable[[Plan], None]) -> None:
     @EXAMPLES
-    @given(plans())
+    @given(plans() | reviewed())
     def holds(plan: Plan) -> None:
         law(plan)
 
@@ -436,8 +531,10 @@ def test_law(law: Callable[[Plan], None]) -> None:
 def test_due_counts_what_is_dated_ahead_even_if_it_is_decided() -> None:
     """Two conflicting copies dated ahead are in review at once; when their time comes they supersede what is shown."""
     ahead = [a_milestone(at(hour), key="same", visit="v2") for hour in (20, 21)]
-    first, second = drive([([a_consent(), a_milestone(at(5)), *ahead], at(10)), ([], at(20))])
-    assert first.due == at(20)
+    first, _, expired, second = drive(
+        [([a_consent(), a_milestone(at(5)), *ahead], at(10)), ([], at(15)), ([], at(16)), ([], at(20))]
+    )
+    assert (first.due, expired.due) == (at(10 + ANSWER_IN), at(20))
     assert ("state",) in first.net and ("state",) not in second.net
 
 
@@ -478,3 +575,21 @@ def test_the_plans_are_not_vacuous() -> None:
 
     count()
     assert seen[Verdict.RELEASED] > 50 and seen[Verdict.RETRACTED] > 5 and seen[Verdict.REVIEW] > 5, seen
+
+
+def test_the_reviewers_are_not_vacuous() -> None:
+    """Enough of their answers let something out, are too late, or lead to another question."""
+    seen: Counter[object] = Counter()
+
+    @settings(EXAMPLES, max_examples=1500, derandomize=True)
+    @given(reviewed())
+    def count(plan: Plan) -> None:
+        for call in drive(plan.steps()):
+            closed = {o.question: o for o in call.outcomes if o.verdict is Verdict.REVIEW_CLOSED}
+            seen.update(o.reason for o in closed.values())
+            seen.update(o.verdict for o in call.outcomes)
+            seen["allowed"] += sum(o.reason in (Reason.PERMITTED, Reason.NO_CONSENT_NEEDED) for o in closed.values())
+
+    count()
+    assert seen["allowed"] > 3 and seen[Reason.REVIEWED] and seen[Reason.REVIEW_EXPIRED], dict(seen)
+    assert seen[Verdict.ASKED_AGAIN] > 5 and seen[Verdict.REVIEW_CLOSED] > 50, seen

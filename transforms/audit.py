@@ -23,7 +23,8 @@ from schemas.crossing import Crossing, Entries
 from schemas.event import Made
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
+from schemas.route import Route
 from schemas.stores import AuditLog, Opens
 from transforms.batch import Crossings, Gathering, Outcomes
 from transforms.defects import without_values

@@ -17,7 +17,7 @@ from apache_beam.typehints.decorators import no_annotations
 from msgspec.structs import force_setattr
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Consent, Made, Milestone, encode
+from schemas.event import AnyFact, Consent, Judgement, Made, Milestone, encode
 from schemas.instant import BEGINNING, FOREVER, zone
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.message import Block, Format, Message
@@ -30,6 +30,7 @@ from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Counted, Envelopes
 from transforms.rules.identity import Reading, shard_of
 from transforms.rules.tables import tables
+from transforms.rules.verdicts import Verdicts
 
 _LOG = logging.getLogger("limen.decode")
 REMEMBERED = 100_000  # patients whose shard a worker remembers
@@ -75,7 +76,7 @@ class _Decode(beam.DoFn):
         self._patients = Mac(keyset.derive(KeyPurpose.PATIENT))
         self._placed: dict[str, int] = {}
         self._public = keyset.quarantine
-        self._reader = reader(self._policy)
+        self._reader = reader(self._policy, Verdicts(keyset, self._policy.review))
 
     def process(
         self, block: Block
@@ -156,8 +157,8 @@ class _Reader:
             return [Counted(body, [], Reason.DEFECT)]
 
 
-def reader(policy: Policy) -> _Reader:
-    """The reader of the policy's source."""
+def reader(policy: Policy, verdicts: Verdicts | None = None) -> _Reader:
+    """The reader of the policy's source. `verdicts`: reads those of reviewers, for which it takes keys."""
     source = policy.source
     triggers = None if source.triggers is None else frozenset(source.triggers)
     in_production = policy.environment == "production"
@@ -173,7 +174,7 @@ def reader(policy: Policy) -> _Reader:
         tables(policy),
         consent_forms.profile(policy),
     )
-    return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read))
+    return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read, verdicts))
 
 
 def _dated(fact: AnyFact) -> int:
@@ -182,4 +183,6 @@ def _dated(fact: AnyFact) -> int:
         return BEGINNING if fact.time is None or not fact.counted else fact.time
     if isinstance(fact, Consent):
         return BEGINNING if fact.given == FOREVER else fact.given
+    if isinstance(fact, Judgement):
+        return fact.said
     return BEGINNING

@@ -15,7 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, decode, digest
+from schemas.event import AnyFact, Consent, Identity, Judgement, Made, Milestone, Person, decode, digest
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
@@ -125,7 +125,7 @@ class _Advance(beam.DoFn):
         aside = [o for verdict in ASIDE for o in sorted_out[verdict]] + _numbered(made)
         yield Outcomes(key, written)
         yield TaggedOutput("suppressed", Outcomes(key, kept_back))
-        yield TaggedOutput("review", Outcomes(key, sorted_out[Verdict.REVIEW]))
+        yield TaggedOutput("review", Outcomes(key, [o for verdict in ASKED for o in sorted_out[verdict]]))
         yield TaggedOutput("set_aside", Outcomes(key, aside))
         counts = {"events_routed": routed, "pairs": pairs, "held_more": held, "shards": 1}
         yield TaggedOutput("counts", (f"timeline-{key.hex()}", json.dumps(counts).encode()))
@@ -148,6 +148,7 @@ class _Advance(beam.DoFn):
 
 
 WRITTEN = (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED)  # what changes a CRM record
+ASKED = (Verdict.REVIEW, Verdict.ASKED_AGAIN, Verdict.REVIEW_CLOSED)  # what a reviewer is asked, or no more
 ASIDE = (Verdict.REPEATED, Verdict.UNROUTED, Verdict.CONSENT, Verdict.CONTROL)
 
 
@@ -175,7 +176,7 @@ def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[
 
 def _patient(timeline: Known) -> str:
     """Whose timeline it is: every fact of it says so."""
-    every = (timeline.copies, timeline.consents, timeline.changes, timeline.people)
+    every = (timeline.copies, timeline.consents, timeline.changes, timeline.people, timeline.judgements, timeline.late)
     return next(fact.patient for facts in every for fact in facts)
 
 
@@ -194,8 +195,8 @@ def _advanced(before: Known, facts: list[AnyFact], horizon: int, known: Rules) -
 def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released.
 
-    Of what arrived the consents are kept, and a change of identity at no known date: whatever comes for this patient
-    later goes to review too, until a person has looked.
+    Of what arrived the consents and verdicts are kept, and a change of identity at no known date: whatever comes for
+    this patient later goes to review too, until a person has looked.
     """
     outcomes: list[Outcome] = []
     routed = pairs = 0
@@ -204,14 +205,16 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
             routes = known.routes.get(fact.kind, ())
             routed, pairs = routed + fact.counted, pairs + len(routes)
             outcomes += [Outcome(fact, r.name, Verdict.REVIEW, Reason.DEFECT, (), place) for r in routes]
-        elif isinstance(fact, Consent) and fact.counted:
+        elif isinstance(fact, Judgement) or (isinstance(fact, Consent) and fact.counted):
             outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.DEFECT, (), place))
         elif isinstance(fact, Identity | Person) and fact.counted:
             outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.DEFECT, (), place))
     patient = facts[0].patient if facts else _patient(before)
     broken = Identity(digest("defect", patient), patient, "", FOREVER, counted=False)
     consents = (*before.consents, *(fact for fact in facts if isinstance(fact, Consent)))
-    after = replace(before, consents=consents, changes=tuple({*before.changes, broken}))
+    judgements = (*before.judgements, *(fact for fact in facts if isinstance(fact, Judgement)))
+    changes = tuple({*before.changes, broken})
+    after = replace(before, consents=consents, changes=changes, judgements=judgements)
     return _Moved(after, outcomes, Counts(routed, pairs), BEGINNING)  # due at once: the next run tries again
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import apache_beam as beam
 
 from schemas.crossing import Crossing, Draft
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
+from schemas.route import Route
 from schemas.stores import Opens, Vault
 from transforms.batch import Crossings, Drafts
 from transforms.defects import without_values

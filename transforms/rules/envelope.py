@@ -15,11 +15,13 @@ import msgspec
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
+from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_parts import ABSENT, Part
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
+from transforms.rules.verdicts import Verdicts
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 NESTED = 8  # how many Bundles may lie in one another
@@ -77,13 +79,17 @@ _batch = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Envelopes:
-    """Opens JSON texts for one source. `hl7` reads the HL7 v2 message that a CloudEvent may carry."""
+    """Opens JSON texts for one source. `hl7` reads the HL7 v2 message that a CloudEvent may carry, `verdicts` what a
+    reviewer signed; without keys nobody can."""
 
-    def __init__(self, reading: Reading, purposes: Mapping[str, object], hl7: Hl7) -> None:
+    def __init__(
+        self, reading: Reading, purposes: Mapping[str, object], hl7: Hl7, verdicts: Verdicts | None = None
+    ) -> None:
         self._reading = reading
         self._around = Around(reading)
         self._purposes = purposes
         self._hl7 = hl7
+        self._verdicts = verdicts
 
     def line(self, body: bytes) -> list[Counted]:
         """The messages of one line of NDJSON."""
@@ -142,6 +148,10 @@ class Envelopes:
             raise MessageError(Reason.INVALID_ENVELOPE)
         if (event.data is None) == (event.data_base64 is None):
             raise MessageError(Reason.INVALID_ENVELOPE)
+        if event.type == VERDICT:
+            if self._verdicts is None:
+                raise MessageError(Reason.INVALID_SIGNATURE)
+            return [Counted(body, self._verdicts.read(event.data), None)]
         around = Around(self._reading, event.source, event.id, event.type)
         media = _media_type(event.datacontenttype)
         if media == "application/hl7-v2":

@@ -7,11 +7,12 @@ Rule source: DESIGN section 3, First copy wins.
 """
 
 from collections.abc import Container, Iterable
+from itertools import chain
 from operator import attrgetter
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
@@ -41,6 +42,8 @@ def content(fact: Fact) -> bytes:
         return fact.what + fact.rule.to_bytes(2, "big")
     if isinstance(fact, Person):
         return digest(fact.adult_at, fact.died)
+    if isinstance(fact, Judgement):
+        return digest(fact.what, fact.route, fact.question, fact.allows, fact.said)
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
 
 
@@ -53,6 +56,7 @@ class Received:
         self.consents = list(timeline.consents)
         self.changes = list(timeline.changes)
         self.people = list(timeline.people)
+        self.judgements = list(timeline.judgements)
         self.copies = list(timeline.copies)
         self.milestones: dict[bytes, Milestone] = {}  # content → the first copy that said it
         self.late: dict[bytes, Milestone] = {}  # those that nothing but a message that came too late says
@@ -69,8 +73,17 @@ class Received:
             self.milestones.setdefault(copy.what, copy)
             self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
             self._note(self._key(copy), copy.what)
-        for fact in (*self.consents, *self.changes, *self.people):
+        for copy in timeline.late:
+            self._mark(copy)
+            self._routed_of[copy.key] = self._routed_of.get(copy.key, 0) + 1
+            if copy.what not in self.milestones:  # nothing timely has said the same since
+                self.late[copy.what] = self.milestones[copy.what] = copy
+        for fact in (*self.consents, *self.changes, *self.people, *self.judgements):
             self._note(fact.key, content(fact))
+
+    def lasting(self) -> Iterable[AnyFact]:
+        """All that is known and is no milestone."""
+        return chain(self.consents, self.changes, self.people, self.judgements)
 
     def take(self, fact: AnyFact) -> None:
         if isinstance(fact, Milestone):
@@ -83,18 +96,24 @@ class Received:
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
-            if fact.counted:
+            if isinstance(fact, Judgement) or fact.counted:
                 self._repeat(fact, Reason.SAME_MESSAGE)
         elif isinstance(fact, Consent):
             self.consents.append(fact)
             if fact.counted:
-                place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
-                self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
+                self._recorded(fact)
+        elif isinstance(fact, Judgement):
+            self.judgements.append(fact)
+            self._recorded(fact)
         else:
             self.changes.append(fact)
             if fact.counted:
                 place = len(self._seen[fact.key]) - 1
                 self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY, (), place))
+
+    def _recorded(self, fact: Consent | Judgement) -> None:
+        place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
+        self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
 
     def take_late(self) -> None:
         """What came too late speaks only where nothing timely says the same, so it is judged after all else."""
@@ -103,11 +122,16 @@ class Received:
                 self.late[fact.what] = fact
             self._route(fact)
 
-    def conflicting(self) -> set[bytes]:
-        """The contents named by any copy of a key that came with different contents."""
+    def conflicting(self) -> dict[bytes, set[bytes]]:
+        """The contents named by any copy of a key that came with different contents, each with those it conflicts
+        with."""
         if not self._conflicts:
-            return set()
-        return {copy.what for copy in self.copies if self._key(copy) in self._conflicts}
+            return {}
+        found: dict[bytes, set[bytes]] = {}
+        for copy in self.copies:
+            if (key := self._key(copy)) in self._conflicts:
+                found.setdefault(copy.what, set()).update(self._seen[key])
+        return found
 
     def _milestone(self, fact: Milestone) -> None:
         routes = self.rules.routes

@@ -12,7 +12,8 @@ import msgspec
 from schemas.crossing import Crossing, Payload
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque, opaques
-from schemas.policy import Policy, Route
+from schemas.policy import Policy
+from schemas.route import Route
 from transforms.rules.digests import Mac
 
 SOURCE = "urn:limen:boundary"

@@ -14,8 +14,9 @@ from schemas.crossing import Deidentified
 from schemas.event import Consent, Milestone
 from schemas.instant import DAY, day_of, zone
 from schemas.outcome import Reason
-from schemas.policy import OF_EVERY_EVENT, Policy, Route
+from schemas.policy import OF_EVERY_EVENT, Policy
 from schemas.recipe import Action, Row
+from schemas.route import Route
 
 REMEMBERED = 100_000  # distinct results kept for each recipe
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import tzinfo
+from types import MappingProxyType
 from typing import NamedTuple
 
 from schemas.event import Kind
 from schemas.instant import BEGINNING, DAY, FOREVER, day_of, from_fhir, zone
-from schemas.policy import Policy, Route, Waiver
+from schemas.outcome import Reason
+from schemas.policy import Policy
+from schemas.route import Route, Waiver
 from transforms.rules.consent import Scope
 from transforms.rules.records import scope_of
 from transforms.rules.tables import Recruiting, recruiting
@@ -41,7 +44,8 @@ class RouteRule(NamedTuple):
 
 class Rules(NamedTuple):
     """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;
-    `last` is the horizon of its last run (BEGINNING: none yet). `studies`: protocol code → when it may recruit."""
+    `last` is the horizon of its last run (BEGINNING: none yet). `studies`: protocol code → when it may recruit;
+    `answer_in`: how long a reviewer has, by the reason."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
     named: Mapping[str, RouteRule]
@@ -49,13 +53,15 @@ class Rules(NamedTuple):
     keeps: bool
     last: int = BEGINNING
     studies: Mapping[str, Recruiting] = {}
+    answer_in: Mapping[Reason, int] = MappingProxyType({})
 
 
 def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
     """The rules of a timeline. `keeps`: there is a ledger between calls, moved to `last` by the call before."""
     of_route = {route.route: _rule(route, policy) for route in policy.routes}
     routes = {kind: tuple(of_route[r.route] for r in policy.routes if kind in r.kinds) for kind in Kind}
-    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy))
+    answer_in = {reason: policy.review.days(reason) * DAY for reason in Reason}
+    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy), answer_in)
 
 
 def _rule(route: Route, policy: Policy) -> RouteRule:

@@ -2,9 +2,10 @@
 
     advance(timeline, arrivals, horizon, rules) -> (timeline', outcomes, counts, due)
 
-    1. receive   the first copy wins; another copy is repeated; a milestone that comes again is repeated
-    2. decide    each pair (milestone, route) at the horizon, from all that is known by now
-    3. settle    a pair's verdict is counted once; what a CRM record shows is taken back when its reason is gone
+    1. receive   the first copy wins; another copy is repeated; a milestone that comes again is repeated (`first_copy`)
+    2. decide    each pair (milestone, route) at the horizon, from all that is known by now (`known`)
+    3. settle    a pair's verdict is counted once; what a CRM record shows is taken back when its reason is gone; a pair
+                 in review waits for its reviewer until the deadline
 
 Order of arrival within a call changes nothing: facts are sorted first, and every decision reads the whole of what is
 known. Rule source: DESIGN section 3, First copy wins; the laws are properties in tests/test_timeline_laws.py.
@@ -15,12 +16,14 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Kind, Milestone, Says
-from schemas.instant import BEGINNING, FOREVER
-from schemas.outcome import Reason, Verdict
+from schemas.event import AnyFact, Kind, Milestone, Says
+from schemas.instant import FOREVER
+from schemas.outcome import Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
-from transforms.rules.consent import Standing, decide, ended, standing, until_majority
+from transforms.rules.consent import ended
 from transforms.rules.first_copy import Received, order, ordered
+from transforms.rules.known import DISPENSED, HELD, RELEASED, REVIEW, TRIAL_ELIGIBLE, Known
+from transforms.rules.reviewing import ask, in_review, waiting, waits
 from transforms.rules.routing import RouteRule, Rules
 
 
@@ -31,12 +34,6 @@ class Counts(NamedTuple):
     pairs: int = 0
 
 
-# Bound once: each look-up of an enum's member costs as much as a Pair.
-HELD, RELEASED = Verdict.HELD, Verdict.RELEASED
-DISPENSED, TRIAL_ELIGIBLE = Kind.DISPENSED, Kind.TRIAL_ELIGIBLE
-
-Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
-Place = tuple[str, Kind]  # (visit, kind)
 WRITES = frozenset({Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED})  # what reaches a CRM record
 
 
@@ -48,7 +45,7 @@ def advance(
     for fact in ordered(arrivals):
         received.take(fact)
     received.take_late()
-    known = _Known(received, horizon, rules)
+    known = Known(received, horizon, rules)
     before = {known.record(pair): pair for pair in timeline.pairs if pair.shown}
 
     outcomes, settled = received.outcomes, [_again(pair, known, received.outcomes) for pair in timeline.pairs]
@@ -71,211 +68,49 @@ def advance(
     return after, outcomes, counts, due
 
 
-# --- 2. decide -----------------------------------------------------------------------------------------------------
+# --- settle -----------------------------------------------------------------------------------------------------
 
 
-def _place(one: Milestone) -> Place:
-    """What a CRM record of a visit stands for."""
-    return (one.stay, one.kind)
-
-
-class _Known:
-    """What is known of the patient at the horizon, arranged for decisions."""
-
-    def __init__(self, received: Received, horizon: int, rules: Rules) -> None:
-        self.horizon = horizon
-        self.rules = rules
-        self.milestones = received.milestones
-        self.places = received.places
-        self._late = received.late
-        self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
-        self._consents = until_majority(received.consents, self.adult_at)
-        self._changed = max((change.time for change in received.changes), default=BEGINNING)
-        self._conflicting = received.conflicting()
-        self._sensitive = received.sensitive
-        self._died = any(person.died for person in received.people)
-        # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
-        self._standings: dict[str | tuple[str, Kind], Standing] = {}
-        self._by_kind = False
-        for consent in self._consents:
-            if consent.kinds is not None:
-                self._by_kind = True
-        self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
-        self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
-        self._withdrawn: dict[Place, int] = {}  # up to when
-        self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
-        self._dispensed: dict[str, list[int | None]] = {}  # course → when; "": of a medication that is not known
-        gaps = []
-        for one in self.milestones.values():
-            if one.cancels:
-                self._withdraw(one)
-            elif one.kind is DISPENSED:
-                self._dispensed.setdefault(one.course, []).append(one.time)
-            if not one.cancels and one.time is not None and one.time <= horizon and one.what not in self._late:
-                if one.since is None:
-                    self._rank(one, (one.time, one.what))
-                else:
-                    gaps.append(one)
-        for one in gaps:
-            if one.time is not None and not self._refilled(one):  # a gap that never was outranks nothing
-                self._rank(one, (one.time, one.what))
-
-    def _withdraw(self, one: Milestone) -> None:
-        until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
-        for kind in one.cancels:
-            self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
-            names = [one.visit]  # "": of whatever visit
-            if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
-                names.append(one.course)
-            for name in names:
-                self._withdrawn[name, kind] = max(until, self._withdrawn.get((name, kind), BEGINNING))
-
-    def _taken_back(self, one: Milestone) -> int:
-        """Up to when milestones of this visit and kind were taken back. A cancellation that names no visit may mean any
-        visit, and a milestone that names none may be meant by any."""
-        if not one.visit:
-            return self._any_visit.get(one.kind, BEGINNING)
-        names = (one.visit, "") if one.since is None else (one.visit, "", one.course)
-        return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
-
-    def _refilled(self, gap: Milestone) -> bool:
-        """Was something dispensed in the gap's course in time? What is undated or of no known medication may be it."""
-        since, time = gap.since, gap.time
-        assert since is not None and time is not None  # noqa: S101  a gap is computed from a time
-        times = [*self._dispensed.get(gap.course, ()), *self._dispensed.get("", ())]
-        return any(at is None or since < at <= time for at in times)
-
-    def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
-        place = _place(one)
-        if place not in self._newest_of_visit or self._newest_of_visit[place] < rank:
-            self._newest_of_visit[place] = rank
-        for rule in self.rules.routes.get(one.kind, ()):
-            if rule.by_patient:
-                newest = self._newest_of_patient.get(rule.name)
-                if newest is None or newest < rank:
-                    self._newest_of_patient[rule.name] = rank
-
-    def rule(self, pair: Pair) -> RouteRule | None:
-        """The rule of a pair's route; None if the policy sends this kind there no more."""
-        for rule in self.rules.routes.get(self.milestones[pair.what].kind, ()):
-            if rule.name == pair.route:
-                return rule
-        return None
-
-    def record(self, pair: Pair) -> Record:
-        """The CRM record that a pair writes."""
-        return self.record_of(self.milestones[pair.what], pair.route)
-
-    def record_of(self, one: Milestone, route: str) -> Record:
-        return (route, "", "") if self.rules.named[route].by_patient else (route, *_place(one))
-
-    def token(self, pair: Pair) -> str:
-        """By what the CRM knows the patient of a pair."""
-        return self.rules.named[pair.route].token
-
-    def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
-        """What a pair deserves at the horizon; pure in what is known."""
-        if one.what in self._conflicting:
-            return Verdict.REVIEW, Reason.CONFLICTING_COPY, ()
-        if one.what in self._late:
-            return Verdict.REVIEW, Reason.TOO_LATE, ()
-        if one.cancels:
-            return Verdict.SUPPRESSED, Reason.CANCELLATION, ()
-        time = one.time
-        if time is None:
-            return Verdict.REVIEW, Reason.NO_TIME, ()
-        if (self._withdrawn or one.since is not None) and (gone := self._gone(one, time)) is not None:
-            return Verdict.SUPPRESSED, gone, ()
-        if rule is None or not rule.enabled:  # switched off, or no longer in the policy
-            return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
-        keeps, horizon = self.rules.keeps, self.horizon
-        if time > horizon:
-            return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
-        newest = self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
-        if newest[1] != one.what:
-            return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
-        scope = rule.scope
-        if (protected := self._before_consent(one, time, rule)) is not None:
-            return protected
-        place = (rule.name, one.kind) if self._by_kind else rule.name
-        known = self._standings.get(place)
-        if known is None:
-            known = self._standings[place] = standing(self._consents, self._changed, scope, horizon, one.kind)
-        decided = decide(time, one.span, known, scope, horizon)
-        if decided[0] is RELEASED:
-            return self._released(time, rule, decided)
-        if keeps and horizon < time + scope.wait:
-            return HELD, decided[1], decided[2]
-        return decided
-
-    def _released(self, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
-        """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
-        lateness has passed, never before, and never again."""
-        if rule.shadow:
-            return Verdict.SUPPRESSED, Reason.SHADOW, decided[2]
-        if rule.window is None or not self.rules.keeps:
-            return decided
-        closes = rule.window.closes(time)
-        if self.horizon < closes:
-            return HELD, Reason.WINDOW_OPEN, decided[2]
-        if closes <= self.rules.last:
-            return Verdict.SUPPRESSED, Reason.WINDOW_CLOSED, decided[2]
-        return decided
-
-    def _gone(self, one: Milestone, time: int) -> Reason | None:
-        """Why a milestone never was, or None. A gap is as old as what it was computed from."""
-        if (time if one.since is None else one.since) <= self._taken_back(one):
-            return Reason.CANCELLED
-        return Reason.REFILLED if one.since is not None and self._refilled(one) else None
-
-    def _before_consent(self, one: Milestone, time: int, rule: RouteRule) -> Verdicts | None:
-        """What no consent is asked for: it is withheld from everybody, or from all that is no count of many."""
-        if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):
-            return Verdict.SUPPRESSED, Reason.STUDY_NOT_APPROVED, ()
-        if self._sensitive and one.stay in self._sensitive:
-            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
-        if self._died and rule.window is None:
-            return Verdict.SUPPRESSED, Reason.DECEASED, ()
-        if time < self.adult_at and rule.window is None:
-            return Verdict.REVIEW, Reason.MINOR, ()
-        return None
-
-    def _recruits(self, one: Milestone, time: int) -> bool:
-        """Was the study approved, protocol and site, when the patient was found eligible, and is it still open?"""
-        study = self.rules.studies.get(one.values.get("protocol", ""))
-        return study is not None and study.begins <= time and self.horizon < study.ends
-
-
-# --- 3. settle -----------------------------------------------------------------------------------------------------
-
-
-def _first(milestone: Milestone, rule: RouteRule, known: _Known, outcomes: list[Outcome]) -> Pair | None:
+def _first(milestone: Milestone, rule: RouteRule, known: Known, outcomes: list[Outcome]) -> Pair | None:
     """A new pair and its verdict. None where nobody keeps it."""
     verdict, reason, facts = known.verdict(milestone, rule)
     released = verdict is RELEASED
     place = known.places.get(milestone.what, 0) if known.places else 0
-    outcomes.append(Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0))
+    outcome = Outcome(milestone, rule.name, verdict, reason, facts, place, 1 if released else 0)
+    if verdict is REVIEW:
+        outcome = replace(outcome, question=known.judged.asked(milestone, reason, facts))
+    outcomes.append(outcome)
     if not known.rules.keeps:
         return None
     shown = released and rule.window is None  # a count shows nothing that could be taken back
-    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
-    return Pair(milestone.what, rule.name, verdict, shown, waits, 1 if released else 0, place)
+    still = verdict is HELD or (shown and waits(milestone, rule, known.horizon))
+    pair = Pair(milestone.what, rule.name, verdict, shown, still, 1 if released else 0, place)
+    return waiting(pair, outcome, known.rules, known.horizon) if verdict is REVIEW else pair
 
 
-def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
+def _again(pair: Pair, known: Known, outcomes: list[Outcome]) -> Pair:
     """A pair of an earlier call: a held one's verdict is counted once, what its record shows may change.
 
-    A pair whose wait is over can only be taken back.
+    A pair whose wait is over can only be taken back, and then a person is asked if there is anything to ask.
     """
-    if not pair.open and not pair.shown:
+    if not pair.reachable:
         return pair
     milestone, rule = known.milestones[pair.what], known.rule(pair)
-    verdict, reason, facts = known.verdict(milestone, rule)
+    found = verdict, reason, facts = known.verdict(milestone, rule)
+    if pair.question:
+        after, closed = in_review(pair, found, milestone, rule, known.judged, known.rules, known.horizon)
+        outcomes += closed
+        return after
     released = verdict is RELEASED
     if not pair.open and released:
         return pair
     settled, ordinal = pair.settled, pair.ordinal
-    if settled is HELD and verdict is not HELD:
+    asked = None
+    if verdict is REVIEW:
+        asked = ask(pair, REVIEW if settled is HELD else Verdict.ASKED_AGAIN, found, milestone, known.judged)
+        settled = REVIEW if settled is HELD else settled
+        outcomes.append(asked)
+    elif settled is HELD and verdict is not HELD:
         settled = verdict
         ordinal += released
         outcomes.append(Outcome(milestone, pair.route, verdict, reason, facts, pair.place, ordinal))
@@ -283,15 +118,12 @@ def _again(pair: Pair, known: _Known, outcomes: list[Outcome]) -> Pair:
         ordinal += 1
         outcomes.append(Outcome(milestone, pair.route, Verdict.RESTORED, reason, facts, pair.place, ordinal))
     shown = released and (rule is None or rule.window is None)
-    waits = verdict is HELD or (shown and _waits(milestone, rule, known.horizon))
-    return Pair(pair.what, pair.route, settled, shown, pair.open and waits, ordinal, pair.place)
+    still = verdict is HELD or (shown and waits(milestone, rule, known.horizon))
+    after = Pair(pair.what, pair.route, settled, shown, pair.open and still, ordinal, pair.place, asks=pair.asks)
+    return after if asked is None else waiting(after, asked, known.rules, known.horizon)
 
 
-def _waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
-    return rule is not None and one.time is not None and horizon < one.time + rule.scope.wait
-
-
-def _retracted(pair: Pair, known: _Known, *, severs: bool) -> Outcome:
+def _retracted(pair: Pair, known: Known, *, severs: bool) -> Outcome:
     """A record that shows nothing any more is taken back; one that shows something newer was simply updated."""
     milestone = known.milestones[pair.what]
     _, reason, facts = known.verdict(milestone, known.rule(pair))
@@ -300,7 +132,7 @@ def _retracted(pair: Pair, known: _Known, *, severs: bool) -> Outcome:
     )  # fmt: skip
 
 
-def _numbered(outcomes: list[Outcome], known: _Known, written: dict[Record, int]) -> dict[Record, int]:
+def _numbered(outcomes: list[Outcome], known: Known, written: dict[Record, int]) -> dict[Record, int]:
     """Number what reaches each CRM record, a retraction too; it takes back all that was written before it."""
     for place, outcome in enumerate(outcomes):
         event = outcome.event
@@ -316,11 +148,14 @@ def _numbered(outcomes: list[Outcome], known: _Known, written: dict[Record, int]
     return written
 
 
-def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], known: _Known) -> tuple[Timeline, int]:
+def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], known: Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
     horizon, time_to_live = known.horizon, known.rules.time_to_live
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
-    kept |= {p.what for p in pairs if p.open or p.shown}
+    reachable = {p.what for p in pairs if p.reachable}
+    kept |= reachable
+    if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
+        kept |= {what for one in reachable for what in conflicting.get(one, ())}
     if any(c.since is not None and c.what in kept for c in received.copies):  # judged by all that was dispensed
         kept |= {c.what for c in received.copies if c.kind is DISPENSED or c.kind is Kind.PRESCRIBED}
     copies = tuple(sorted((c for c in received.copies if c.what in kept), key=order))
@@ -332,13 +167,18 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted((p for p in pairs if p.what in kept), key=lambda p: (p.what, p.route))),
         horizon,
         tuple(sorted(written.items())),
-        received.repeats({fact.key for fact in (*copies, *received.consents, *received.changes)}),
+        received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
+        tuple(sorted(received.judgements, key=order)),
+        tuple(sorted((late for late in received.late.values() if late.what in reachable), key=order)),
     )
     # One that is dated ahead begins to count; who comes of age has to consent anew.
     instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
+    instants += [judgement.said for judgement in after.judgements]
     for pair in after.pairs:
         one, rule = known.milestones[pair.what], known.rule(pair)
-        if pair.open and rule is not None and one.time is not None:
+        if pair.question:
+            instants.append(pair.deadline)
+        if (pair.open or pair.question) and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
             if rule.window is not None:
                 instants.append(rule.window.closes(one.time))

@@ -1,0 +1,223 @@
+"""Review: what waits for a person at the hospital, opened for the key holder, answered by a signed verdict.
+
+    list     what the manifests name below DIR/review, less what is closed and what is overdue
+    show     opens the sealed subject; who looked is on the disk, in DIR/access/review.jsonl, before anything is shown
+    decide   the same, and adds a signed verdict to a file, which is input of a run
+
+The access log lies with what was accessed: whoever shows an item needs the reviewers' key and no state folder, and who
+holds the folder sees who looked (45 CFR 164.312(b), audit controls). It is only ever appended to.
+"""
+
+import fcntl
+import getpass
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from pipelines import keys
+from schemas.errors import ConfigurationError, LawBroken, StoreError
+from schemas.instant import from_fhir, micros, text_of
+from schemas.manifest import Manifest
+from schemas.outcome import Reason
+from schemas.policy import Policy
+from schemas.verdict import NONCE, Because, Matter, Said, event
+from transforms.rules.judgement import reason_of
+from transforms.rules.review import Closed, Item, Subject
+
+ACCESS = "access/review.jsonl"
+
+
+class Opened(NamedTuple):
+    """An item and whom it is about."""
+
+    item: Item
+    subject: Subject
+
+
+class Answer(NamedTuple):
+    """What a reviewer says of an item."""
+
+    verdict: Literal["allow", "deny"]
+    by: str
+    role: str
+    because: str
+
+
+# --- what waits ----------------------------------------------------------------------------------------------------
+
+
+def waiting(folder: Path, instant: int) -> tuple[list[Item], int]:
+    """The open items whose deadline lies ahead, the most urgent first, and how many others nobody answered in time.
+
+    Raises ConfigurationError where there is no run, LawBroken if the items are not those that a run published.
+    """
+    items = _open(folder, None).values()
+    ahead = sorted((one for one in items if instant < _time(one.deadline)), key=lambda one: (one.deadline, one.id))
+    return ahead, len(items) - len(ahead)
+
+
+def shown(item: Item) -> dict[str, Any]:
+    """An item without its sealed subject."""
+    return {name: value for name, value in msgspec.structs.asdict(item).items() if name != "subject"}
+
+
+def subject(one: Subject) -> dict[str, Any]:
+    """Whom an item is about and when it was, for the eyes of a reviewer."""
+    event_ = one.milestone
+    system, _, value = event_.patient.partition("\x1f")
+    at = None if event_.time is None else text_of(event_.time)
+    return {"system": system, "identifier": value, "visit": event_.visit, "time": at, "message_type": event_.type}
+
+
+def instant(text: str | None) -> int:
+    """The instant that a command means; a date is its beginning. Raises ConfigurationError."""
+    if text is None:
+        return micros(datetime.now(UTC).replace(microsecond=0))
+    found = from_fhir(text)
+    if found is None:
+        raise ConfigurationError("--as-of", "not a time", "write it as 2026-05-01T12:00:00Z or 2026-05-01")
+    return found.time
+
+
+# --- one item ------------------------------------------------------------------------------------------------------
+
+
+def opened(
+    folder: Path, name: str, key: Path, verb: str, by: str | None, public: bytes | None = None, as_of: int | None = None
+) -> Opened:
+    """Open an item's subject, once the access is on record. `public`: the key that must have signed the run.
+
+    Raises ConfigurationError: no such item, no such key, or no place for the record.
+    """
+    private = keys.private_key(key)
+    item = _open(folder, public).get(name)
+    if item is None:
+        raise ConfigurationError("ID", "no such item is open", "see limen review list")
+    holder = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    at = text_of(instant(None) if as_of is None else as_of)
+    keyid = hashlib.sha256(holder).hexdigest()[:16]
+    access = {"at": at, "verb": verb, "item": name, "by": by or _login(), "key": keyid}
+    (folder / ACCESS).parent.mkdir(mode=0o700, exist_ok=True)
+    _append(folder / ACCESS, msgspec.json.encode(access) + b"\n", "DIR")
+    try:
+        return Opened(item, Subject.opened(item.subject, private))
+    except StoreError:
+        raise ConfigurationError(
+            "--private-key", "it does not open this item", "name the key of the state folder that sealed it"
+        ) from None
+
+
+def decide(
+    folder: Path, name: str, key: Path, answer: Answer, state: Path, policy: Policy, output: Path, said: int
+) -> None:
+    """Add a signed verdict on an item to `output`. Raises ConfigurationError if it would not count."""
+    keyset = keys.load(state)
+    if answer.because not in set(Because):
+        raise ConfigurationError("--because", "unknown code", f"name one of {', '.join(Because)}")
+    if answer.role not in policy.review.roles:
+        known = ", ".join(sorted(policy.review.roles)) or "none: the policy has no review.roles"
+        raise ConfigurationError("--role", "the policy knows no such role", f"name one of {known}")
+    if not answer.by.strip() or not answer.by.isprintable() or len(answer.by) > 100:
+        raise ConfigurationError("--by", "no name", "say who decides")
+    item, subject_ = opened(folder, name, key, "decide", answer.by, keyset.public_key, said)
+    reason = reason_of(subject_.question)
+    if reason is None or reason != item.reason:
+        raise ConfigurationError("ID", "it asks nothing that a verdict could answer", "mend what caused it, run again")
+    if answer.verdict == "allow" and reason not in policy.review.roles[answer.role]:
+        raise ConfigurationError("--role", f"it may not overrule {reason}", "have it answered by a role that may")
+    if said >= _time(item.deadline):
+        raise ConfigurationError("ID", "its deadline is over, it counts as suppressed", "have the event sent again")
+    event_ = subject_.milestone
+    matter = Matter(event_.patient, event_.what, subject_.question).sealed(keyset, os.urandom(NONCE))
+    because = Because(answer.because)
+    verdict = Said(
+        name, item.route, Reason(reason), answer.verdict, answer.by, answer.role, because, text_of(said), matter
+    )  # fmt: skip
+    _append(output, event(verdict, keyset), "--output")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid {os.getuid()}"
+
+
+def _append(path: Path, line: bytes, option: str) -> None:
+    """Add a line to a file, on the disk before this returns. Raises ConfigurationError."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            os.write(handle, line)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError:
+        raise ConfigurationError(option, f"{path.name} cannot be written", "name what this user may write") from None
+
+
+# --- what runs published -------------------------------------------------------------------------------------------
+
+
+def _open(folder: Path, public: bytes | None) -> dict[str, Item]:
+    """The items that no later line closed, by id; of the files that the signed manifests name, and of no other."""
+    manifests = sorted((folder / "manifest").glob("*.json"))
+    if not manifests:
+        raise ConfigurationError("DIR", "the folder holds no run", "name the --output of a run")
+    asked: dict[str, Item] = {}
+    closed: set[str] = set()
+    for manifest in manifests:
+        content = manifest.read_bytes()
+        for file in Manifest.verified(content, public or _public_key(folder, content)).files:
+            if file.path.startswith("review/"):
+                for line in _published(folder / file.path, file.sha256).splitlines():
+                    one = msgspec.json.decode(line, type=dict[str, Any])
+                    if "closed" in one:
+                        closed.add(msgspec.convert(one, Closed).id)
+                    else:
+                        item = msgspec.json.decode(line, type=Item)
+                        asked[item.id] = item
+    return {name: item for name, item in asked.items() if name not in closed}
+
+
+def _published(path: Path, sha256: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise LawBroken("a_published_file_is_missing_or_changed")
+    return content
+
+
+def _public_key(folder: Path, manifest: bytes) -> bytes:
+    """The verification key that lies beside the audit log, of one of those who signed."""
+    for keyid in sorted(Manifest.signers(manifest)):
+        if keyid.isalnum() and (path := folder / "audit" / f"limen-{keyid}.pem").is_file():
+            try:
+                key = load_pem_public_key(path.read_bytes())
+            except ValueError:
+                break
+            if isinstance(key, Ed25519PublicKey):
+                return key.public_bytes_raw()
+    raise LawBroken("public_key_missing_or_unreadable")
+
+
+def _time(text: str) -> int:
+    found = from_fhir(text)
+    if found is None:
+        raise LawBroken("a_deadline_is_unreadable")
+    return found.time

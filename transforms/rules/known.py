@@ -1,0 +1,229 @@
+"""Decide: what a pair (milestone, route) deserves at the horizon, from all that is known of the patient by now.
+
+    1. doubt           two copies differ, it came too late, or nobody knows when it happened: review
+    2. never or not    a cancellation, what was cancelled or refilled, a route that is off, what has not happened yet
+    3. newest          of a CRM record's milestones the newest one decides alone
+    4. before consent  studies that are not approved, what is specially protected, the dead, minors
+    5. consent         `consent.decide`; a reviewer may have found that what stands in the way does not
+
+Rule source: DESIGN section 3, First copy wins and Consent.
+"""
+
+from schemas.event import Kind, Milestone
+from schemas.instant import BEGINNING, FOREVER
+from schemas.outcome import Reason, Verdict
+from schemas.timeline import Pair, Record
+from transforms.rules.consent import Standing, decide, standing, until_majority
+from transforms.rules.first_copy import Received
+from transforms.rules.judgement import Judgements
+from transforms.rules.reviewing import Verdicts, reconsidered
+from transforms.rules.routing import RouteRule, Rules
+
+# Bound once: each look-up of an enum's member costs as much as a Pair.
+HELD, RELEASED, REVIEW = Verdict.HELD, Verdict.RELEASED, Verdict.REVIEW
+DISPENSED, TRIAL_ELIGIBLE = Kind.DISPENSED, Kind.TRIAL_ELIGIBLE
+
+Place = tuple[str, Kind]  # (visit, kind)
+_NOTHING = (BEGINNING, b"")
+
+
+def _place(one: Milestone) -> Place:
+    """What a CRM record of a visit stands for."""
+    return (one.stay, one.kind)
+
+
+class Known:
+    """What is known of the patient at the horizon, arranged for decisions."""
+
+    def __init__(self, received: Received, horizon: int, rules: Rules) -> None:
+        self.horizon = horizon
+        self.rules = rules
+        self.milestones = received.milestones
+        self.places = received.places
+        self._late = received.late
+        self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
+        self._consents = until_majority(received.consents, self.adult_at)
+        self._changed = max((change.time for change in received.changes), default=BEGINNING)
+        self._sensitive = received.sensitive
+        self._died = any(person.died for person in received.people)
+        # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
+        self._standings: dict[str | tuple[str, Kind], Standing] = {}
+        self._by_kind = False
+        for consent in self._consents:
+            if consent.kinds is not None:
+                self._by_kind = True
+        self.judged = Judgements(received, self.adult_at, horizon)
+        self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
+        self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
+        self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
+        self._withdrawn: dict[Place, int] = {}  # up to when
+        self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
+        self._dispensed: dict[str, list[int | None]] = {}  # course → when; "": of a medication that is not known
+        self._let_in: dict[Record, tuple[int, bytes]] = {}  # what came too late, and a reviewer lets through
+        gaps = []
+        for one in self.milestones.values():
+            if one.cancels:
+                self._withdraw(one)
+            elif one.kind is DISPENSED:
+                self._dispensed.setdefault(one.course, []).append(one.time)
+            if not one.cancels and one.time is not None and one.time <= horizon and one.what not in self._late:
+                if one.since is None:
+                    self._rank(one, (one.time, one.what))
+                else:
+                    gaps.append(one)
+        for one in gaps:
+            if one.time is not None and not self._refilled(one):  # a gap that never was outranks nothing
+                self._rank(one, (one.time, one.what))
+        for one in self._late.values() if self.judged.any else ():
+            self._let(one)
+
+    def _withdraw(self, one: Milestone) -> None:
+        until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
+        for kind in one.cancels:
+            self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
+            names = [one.visit]  # "": of whatever visit
+            if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
+                names.append(one.course)
+            for name in names:
+                self._withdrawn[name, kind] = max(until, self._withdrawn.get((name, kind), BEGINNING))
+
+    def _taken_back(self, one: Milestone) -> int:
+        """Up to when milestones of this visit and kind were taken back. A cancellation that names no visit may mean any
+        visit, and a milestone that names none may be meant by any."""
+        if not one.visit:
+            return self._any_visit.get(one.kind, BEGINNING)
+        names = (one.visit, "") if one.since is None else (one.visit, "", one.course)
+        return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
+
+    def _refilled(self, gap: Milestone) -> bool:
+        """Was something dispensed in the gap's course in time? What is undated or of no known medication may be it."""
+        since, time = gap.since, gap.time
+        assert since is not None and time is not None  # noqa: S101  a gap is computed from a time
+        times = [*self._dispensed.get(gap.course, ()), *self._dispensed.get("", ())]
+        return any(at is None or since < at <= time for at in times)
+
+    def _rank(self, one: Milestone, rank: tuple[int, bytes]) -> None:
+        place = _place(one)
+        if place not in self._newest_of_visit or self._newest_of_visit[place] < rank:
+            self._newest_of_visit[place] = rank
+        for rule in self.rules.routes.get(one.kind, ()):
+            if rule.by_patient:
+                newest = self._newest_of_patient.get(rule.name)
+                if newest is None or newest < rank:
+                    self._newest_of_patient[rule.name] = rank
+
+    def _let(self, one: Milestone) -> None:
+        for rule in self.rules.routes.get(one.kind, ()):
+            if one.time is not None and one.time <= self.horizon and self.judged.lifts(one, rule, Reason.TOO_LATE):
+                record = self.record_of(one, rule.name)
+                self._let_in[record] = max((one.time, one.what), self._let_in.get(record, _NOTHING))
+
+    def _newest(self, one: Milestone, rule: RouteRule) -> tuple[int, bytes]:
+        """What decides for a milestone's record, where a reviewer let something through that came too late."""
+        by_patient = rule.by_patient
+        newest = self._newest_of_patient.get(rule.name) if by_patient else self._newest_of_visit.get(_place(one))
+        return max(newest or _NOTHING, self._let_in.get(self.record_of(one, rule.name), _NOTHING))
+
+    def rule(self, pair: Pair) -> RouteRule | None:
+        """The rule of a pair's route; None if the policy sends this kind there no more."""
+        for rule in self.rules.routes.get(self.milestones[pair.what].kind, ()):
+            if rule.name == pair.route:
+                return rule
+        return None
+
+    def record(self, pair: Pair) -> Record:
+        """The CRM record that a pair writes."""
+        return self.record_of(self.milestones[pair.what], pair.route)
+
+    def record_of(self, one: Milestone, route: str) -> Record:
+        return (route, "", "") if self.rules.named[route].by_patient else (route, *_place(one))
+
+    def token(self, pair: Pair) -> str:
+        """By what the CRM knows the patient of a pair."""
+        return self.rules.named[pair.route].token
+
+    def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
+        """What a pair deserves at the horizon; pure in what is known."""
+        if self._doubtful and (doubt := self._doubted(one, rule)):
+            return doubt
+        if one.cancels:
+            return Verdict.SUPPRESSED, Reason.CANCELLATION, ()
+        time = one.time
+        if time is None:
+            return REVIEW, Reason.NO_TIME, ()
+        if (self._withdrawn or one.since is not None) and (gone := self._gone(one, time)) is not None:
+            return Verdict.SUPPRESSED, gone, ()
+        if rule is None or not rule.enabled:  # switched off, or no longer in the policy
+            return Verdict.SUPPRESSED, Reason.ROUTE_OFF, ()
+        keeps, horizon = self.rules.keeps, self.horizon
+        if time > horizon:
+            return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
+        newest = (
+            self._newest(one, rule) if self._let_in
+            else self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
+        )  # fmt: skip
+        if newest[1] != one.what:
+            return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
+        scope = rule.scope
+        if (protected := self._before_consent(one, time, rule)) is not None:
+            return protected
+        place = (rule.name, one.kind) if self._by_kind else rule.name
+        known = self._standings.get(place)
+        if known is None:
+            known = self._standings[place] = standing(self._consents, self._changed, scope, horizon, one.kind)
+        decided = decide(time, one.span, known, scope, horizon)
+        if decided[0] is REVIEW and self.judged.any:
+            decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
+        if decided[0] is RELEASED:
+            return self._released(time, rule, decided)
+        if keeps and horizon < time + scope.wait:
+            return HELD, decided[1], decided[2]
+        return decided
+
+    def _doubted(self, one: Milestone, rule: RouteRule | None) -> Verdicts | None:
+        """What a reviewer refused, or what it is uncertain of a message that it happened as it says."""
+        judged = self.judged
+        if judged.denies(one, rule):
+            return Verdict.SUPPRESSED, Reason.REVIEWED, ()
+        if one.what in judged.conflicting and not judged.lifts(one, rule, Reason.CONFLICTING_COPY):
+            return REVIEW, Reason.CONFLICTING_COPY, ()
+        if one.what in self._late and not judged.lifts(one, rule, Reason.TOO_LATE):
+            return REVIEW, Reason.TOO_LATE, ()
+        return None
+
+    def _released(self, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
+        """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
+        lateness has passed, never before, and never again."""
+        if rule.shadow:
+            return Verdict.SUPPRESSED, Reason.SHADOW, decided[2]
+        if rule.window is None or not self.rules.keeps:
+            return decided
+        closes = rule.window.closes(time)
+        if self.horizon < closes:
+            return HELD, Reason.WINDOW_OPEN, decided[2]
+        if closes <= self.rules.last:
+            return Verdict.SUPPRESSED, Reason.WINDOW_CLOSED, decided[2]
+        return decided
+
+    def _gone(self, one: Milestone, time: int) -> Reason | None:
+        """Why a milestone never was, or None. A gap is as old as what it was computed from."""
+        if (time if one.since is None else one.since) <= self._taken_back(one):
+            return Reason.CANCELLED
+        return Reason.REFILLED if one.since is not None and self._refilled(one) else None
+
+    def _before_consent(self, one: Milestone, time: int, rule: RouteRule) -> Verdicts | None:
+        """What no consent is asked for: it is withheld from everybody, or from all that is no count of many."""
+        if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):
+            return Verdict.SUPPRESSED, Reason.STUDY_NOT_APPROVED, ()
+        if self._sensitive and one.stay in self._sensitive:
+            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
+        if self._died and rule.window is None:
+            return Verdict.SUPPRESSED, Reason.DECEASED, ()
+        if time < self.adult_at and rule.window is None and not self.judged.lifts(one, rule, Reason.MINOR):
+            return REVIEW, Reason.MINOR, ()
+        return None
+
+    def _recruits(self, one: Milestone, time: int) -> bool:
+        """Was the study approved, protocol and site, when the patient was found eligible, and is it still open?"""
+        study = self.rules.studies.get(one.values.get("protocol", ""))
+        return study is not None and study.begins <= time and self.horizon < study.ends
