@@ -289,7 +289,7 @@ def test_it_falls_due_without_an_arrival() -> None:
     ]
     assert counts == (0, 0)
     timeline, outcomes, _, _ = advance(timeline, list(supply(40)), at(24 * 41), STATE)
-    assert [o.verdict for o in outcomes if o.route] == [Verdict.RELEASED, Verdict.HELD], "the flag is put back"
+    assert [o.verdict for o in outcomes if o.route] == [Verdict.HELD, Verdict.RELEASED], "the flag is put back"
 
 
 def test_what_was_dispensed_is_known_as_long_as_its_gap_matters() -> None:
