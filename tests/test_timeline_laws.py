@@ -464,6 +464,17 @@ def due_is_sound(plan: Plan) -> None:
             assert not advance(call.after, [], call.due - 1, RULES)[1]
 
 
+def sleeping(plan: Plan) -> None:
+    """Who is woken only by an arrival or by `due` comes to the same: that is how the ledger is read."""
+    timeline, due, last = Timeline(), BEGINNING, BEGINNING
+    for call in drive(plan.steps()):
+        outcomes: list[Outcome] = []
+        if call.arrivals or due <= call.horizon:
+            timeline, outcomes, _, due = advance(timeline, call.arrivals, call.horizon, RULES._replace(last=last))
+        assert Counter(outcomes) == Counter(call.outcomes)
+        last = call.horizon
+
+
 def numbering(plan: Plan) -> None:
     """What is written to a record is numbered without a gap; a retraction takes back all that went before it, and says
     that the token is severed only when nothing of the patient is shown any more."""
@@ -513,6 +524,7 @@ LAWS: tuple[Callable[[Plan], None], ...] = (
     reviews_end,
     idempotence,
     due_is_sound,
+    sleeping,
     numbering,
     no_stale_release,
 )

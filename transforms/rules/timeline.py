@@ -96,6 +96,8 @@ def _again(pair: Pair, known: Known, outcomes: list[Outcome]) -> Pair:
     if not pair.reachable:
         return pair
     milestone, rule = known.milestones[pair.what], known.rule(pair)
+    if pair.open and pair.settled is not HELD and not waits(milestone, rule, known.rules.last):
+        pair = replace(pair, open=False)  # its wait ended while nobody looked: nothing came of it then
     found = verdict, reason, facts = known.verdict(milestone, rule)
     if pair.question:
         after, closed = in_review(pair, found, milestone, rule, known.judged, known.rules, known.horizon)
@@ -178,7 +180,8 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.question:
             instants.append(pair.deadline)
-        if (pair.open or pair.question) and rule is not None and one.time is not None:
+        # When the wait of one that left is over nothing happens by itself, so nobody is woken for it.
+        if (pair.settled is HELD or pair.question) and rule is not None and one.time is not None:
             instants.append(one.time + rule.scope.wait)
             if rule.window is not None:
                 instants.append(rule.window.closes(one.time))
