@@ -25,7 +25,7 @@ from builders import CRM, a_consent, a_milestone, a_route, a_scope, at, the_rule
 from hypothesis import HealthCheck, given, settings
 
 from schemas.event import AnyFact, Kind, Milestone, Says, digest
-from schemas.instant import FOREVER, HOUR
+from schemas.instant import HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules

@@ -550,6 +550,20 @@ def test_due_counts_what_is_dated_ahead_even_if_it_is_decided() -> None:
     assert ("state",) in first.net and ("state",) not in second.net
 
 
+def test_a_wait_that_ended_while_nobody_looked_is_over() -> None:
+    """Taken back within its wait; runs went on beyond the wait without this patient; then a permit comes."""
+    event = a_milestone(at(5))
+    void = a_consent(Says.VOID, of="form", version=2, given=at(6))
+    first, _, _, _ = advance(Timeline(), [a_consent(), event], at(6), RULES)
+    taken, outcomes, _, due = advance(first, [void], at(7), RULES)
+    assert Verdict.RETRACTED in {o.verdict for o in outcomes} and due > at(5 + WAIT)
+    late = a_consent(of="late", given=at(8))
+    in_time = advance(taken, [late], at(8), RULES._replace(last=at(7)))[1]
+    assert Verdict.RESTORED in {o.verdict for o in in_time}
+    after = advance(taken, [late], at(12), RULES._replace(last=at(5 + WAIT)))[1]
+    assert not [o for o in after if o.route]
+
+
 def test_due_counts_an_ending_that_is_dated_ahead() -> None:
     ending = a_consent(Says.ENDS, version=2, given=at(15))
     first, second = drive([([a_consent(), a_milestone(at(5)), ending], at(10)), ([], at(15))])

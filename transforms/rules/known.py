@@ -176,7 +176,7 @@ class Known:
             decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
             return self._released(time, rule, decided)
-        if keeps and horizon < time + scope.wait:
+        if keeps and horizon < rule.settles(time):
             return HELD, decided[1], decided[2]
         return decided
 

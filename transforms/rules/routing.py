@@ -41,6 +41,10 @@ class RouteRule(NamedTuple):
     token: str = ""
     window: Window | None = None
 
+    def settles(self, time: int) -> int:
+        """Until when an event may be held: the end of its wait, or of the window in which it would be counted."""
+        return time + self.scope.wait if self.window is None else self.window.closes(time)
+
 
 class Rules(NamedTuple):
     """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;

@@ -182,9 +182,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
             instants.append(pair.deadline)
         # When the wait of one that left is over nothing happens by itself, so nobody is woken for it.
         if (pair.settled is HELD or pair.question) and rule is not None and one.time is not None:
-            instants.append(one.time + rule.scope.wait)
-            if rule.window is not None:
-                instants.append(rule.window.closes(one.time))
+            instants.append(rule.settles(one.time))
         if (pair.open or pair.shown) and rule is not None:  # a waiver begins and ends without an arrival
             instants += (rule.scope.begins, rule.scope.ends)
         if one.kind is TRIAL_ELIGIBLE and (study := known.rules.studies.get(one.values.get("protocol", ""))):
