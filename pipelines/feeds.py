@@ -8,13 +8,16 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from pipelines.hospital import Clinician, Consent, Milestone, Patient, Visit
+from pipelines.chart import Clinician, Consent, Milestone, Patient, Visit
 
 SYSTEM = "urn:id:GENERAL"
 ADT = {"admitted": ("A01", "ADT_A01"), "registered": ("A04", "ADT_A01"), "discharged": ("A03", "ADT_A03")}
 CANCELS = {"admitted": ("A11", "ADT_A09"), "discharged": ("A13", "ADT_A01"), "booked": ("S15", "SIU_S12")}
 FHIR_CLASS = {"I": "IMP", "O": "AMB", "E": "EMER"}
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+ACT_REASON = f"{TERMINOLOGY}/v3-ActReason"
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+PROGRAMMES, FORMS = "urn:limen:programme", "urn:limen:form"
 NPI = "http://hl7.org/fhir/sid/us-npi"
 PV1_FIELD = {"ATND": 7, "REF": 8, "ADM": 17}  # attending, referring, admitting doctor
 
@@ -91,6 +94,15 @@ def adt(p: Patient, m: Milestone, control: str, evn: str) -> bytes:
 def demographic_update(p: Patient, control: str, at: datetime) -> bytes:
     """A08: who the patient is, without a visit."""
     return hl7(msh("ADT^A08", "ADT_A01", control, at), f"EVN||{dtm(at)}", pid(p), "PV1|1|N")
+
+
+def signed(p: Patient, c: Consent, control: str, trigger: str) -> bytes:
+    """A form that was signed or refused, as a CON segment: CON-2 the form, -11 its state, -13 when it was decided, -25
+    who decided (table 0063)."""
+    fields = {1: "1", 2: f"{c.said.form}^{c.said.form}^LIMEN", 4: c.identifier, 13: dtm(c.given), 14: dtm(c.begins)}
+    fields |= {11: "A" if c.said.says == "permit" else "R", 25: "PAR" if c.said.guardian else "SEL"}
+    con = "CON|" + "|".join(fields.get(place, "") for place in range(1, 26))
+    return hl7(msh(f"ADT^{trigger}", "", control, c.given), f"EVN||{dtm(c.given)}", pid(p), "PV1|1|N", con)
 
 
 def siu(p: Patient, m: Milestone, control: str) -> bytes:
@@ -193,9 +205,12 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
             "class": {"system": f"{TERMINOLOGY}/v3-ActCode", "code": FHIR_CLASS[visit.patient_class]},
             "subject": who, "participant": [{"type": [role], "individual": doctor}], "period": period,
         }  # fmt: skip
-    if m.kind == "episode-completed":
-        return {"resourceType": "EpisodeOfCare", **head, "status": "finished", "patient": who, "period": period,
-                "careManager": doctor}  # fmt: skip
+    if m.kind in ("enrolled", "episode-completed"):
+        status, period = ("active", {"start": instant(m.at)}) if m.kind == "enrolled" else ("finished", period)
+        return {"resourceType": "EpisodeOfCare", **head, "status": status, "patient": who, "period": period,
+                "type": [coded(PROGRAMMES, "SUPPORT-CORE")], "careManager": doctor}  # fmt: skip
+    if m.kind in TREATMENTS:
+        return head | TREATMENTS[m.kind](m, who, doctor)
     booked = m.kind == "booked"
     end = m.at + timedelta(days=21) if booked else m.at
     return {
@@ -206,11 +221,39 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
     }  # fmt: skip
 
 
+def _order(m: Milestone, who: Json, doctor: Json) -> Json:
+    return {
+        "resourceType": "MedicationRequest", "status": "active", "intent": "order", "subject": who,
+        "medicationCodeableConcept": coded(RXNORM, m.detail), "authoredOn": instant(m.at), "requester": doctor,
+        "dosageInstruction": [{"text": "one at supper"}],
+    }  # fmt: skip
+
+
+def _dispense(m: Milestone, who: Json, _: Json) -> Json:
+    supply = {"value": m.supply, "unit": "days", "system": "http://unitsofmeasure.org", "code": "d"}
+    return {
+        "resourceType": "MedicationDispense", "status": "completed", "subject": who, "daysSupply": supply,
+        "medicationCodeableConcept": coded(RXNORM, m.detail), "whenHandedOver": instant(m.at),
+    }  # fmt: skip
+
+
+def _candidate(m: Milestone, who: Json, _: Json) -> Json:
+    """The study by identifier (system|value), or by reference."""
+    system, _, value = m.detail.rpartition("|")
+    study: Json = {"identifier": {"system": system, "value": value}} if system else {"reference": value}
+    return {"resourceType": "ResearchSubject", "status": "candidate", "period": {"start": instant(m.at)},
+            "study": study, "individual": who}  # fmt: skip
+
+
+TREATMENTS = {"prescribed": _order, "dispensed": _dispense, "trial-eligible": _candidate}
+ENDS = {"booked": "cancelled", "prescribed": "stopped", "trial-eligible": "ineligible"}
+
+
 def withdrawn(p: Patient, m: Milestone) -> Json:
-    """The resource taken back, forty minutes later: an Appointment is cancelled, anything else was an error."""
+    """The resource taken back, forty minutes later if nothing else is said: what has no way to end was an error."""
     told = resource(p, m, 50)
-    touched = {"versionId": "50", "lastUpdated": instant(m.at + timedelta(minutes=40))}
-    return told | {"status": "cancelled" if m.kind == "booked" else "entered-in-error", "meta": touched}
+    touched = {"versionId": "50", "lastUpdated": instant(m.until or m.at + timedelta(minutes=40))}
+    return told | {"status": ENDS.get(m.kind, "entered-in-error"), "meta": touched}
 
 
 def timeless(p: Patient, m: Milestone) -> Json:
@@ -243,7 +286,7 @@ def observation(p: Patient, number: str, at: datetime) -> Json:
 def consent(p: Patient, c: Consent) -> Json:
     """FHIR R4 Consent whose root provision is the rule: purpose, recipient (PRCP), action, period."""
     said = c.said
-    head = {
+    head: Json = {
         "resourceType": "Consent",
         "id": c.identifier,
         "meta": {"versionId": str(said.version), "lastUpdated": instant(c.given + timedelta(minutes=3))},
@@ -253,12 +296,20 @@ def consent(p: Patient, c: Consent) -> Json:
     }
     if said.says == "illegible":
         return head | {"provision": "see the paper form"}
+    scope, usual = coded(f"{TERMINOLOGY}/consentscope", said.scope), coded("http://loinc.org", "59284-0")
+    if said.form:  # the document names the form, and none of its criteria
+        named = coded(FORMS, said.form)
+        own: Json = {"category": [usual], "policyRule": named} if said.by == "policyRule" else {"category": [named]}
+        return head | {"scope": scope, **own}
+    if said.guardian:
+        head |= {"performer": [{"type": "RelatedPerson", "display": f"Robin {p.family}"}]}
     who = f"Organization/{said.recipient}", {"system": "urn:limen:organization", "value": said.recipient}
     role = coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP")
     purposes = [
-        {"system": f"{TERMINOLOGY}/v3-ActReason" if code in ("TREAT", "HMARKT") else "urn:limen:purpose", "code": code}
+        {"system": "urn:limen:purpose" if code in ("PATSUPPORT", "HCPVISIBLE") else ACT_REASON, "code": code}
         for code in said.purposes
     ]
+    excepted = [one for one in purposes if one["code"] in said.excepted]
     rule = {
         "actor": [{"role": role, "reference": {"reference": who[0], "identifier": who[1]}}] if said.recipient else [],
         "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")],
@@ -267,15 +318,15 @@ def consent(p: Patient, c: Consent) -> Json:
     rule = {name: criterion for name, criterion in rule.items() if criterion}
     period = {"start": instant(c.begins), **({"end": instant(c.until)} if said.says == "permit" else {})}
     return head | {
-        "scope": coded(f"{TERMINOLOGY}/consentscope", "patient-privacy"),
-        "category": [coded("http://loinc.org", "59284-0")],
+        "scope": scope,
+        "category": [usual],
         "policyRule": coded(f"{TERMINOLOGY}/consentpolicycodes", "hipaa-auth"),
-        "provision": {"type": said.says, "period": period, **rule, **_exception(rule, said.nested)},
+        "provision": {"type": said.says, "period": period, **rule, **_exception(rule, excepted)},
     }
 
 
-def _exception(rule: Json, nested: bool) -> Json:
-    return {"provision": [{"type": "deny", **rule}]} if nested else {}
+def _exception(rule: Json, purposes: list[Json]) -> Json:
+    return {"provision": [{"type": "deny", **rule, "purpose": purposes}]} if purposes else {}
 
 
 # --- CloudEvents 1.0, structured ----------------------------------------------------------------------------------

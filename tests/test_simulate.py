@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipelines import feeds
-from pipelines.hospital import START, Fate, Hospital, luhn_digit
+from pipelines.chart import Fate
+from pipelines.hospital import START, Hospital, luhn_digit
 from pipelines.interface_engine import ARCHIVE, FRAMINGS
 from pipelines.malformed import DEFECTS
 from pipelines.personas import PERSONAS, RETIRED, SUPPORT
