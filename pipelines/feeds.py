@@ -8,16 +8,15 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from pipelines.chart import Clinician, Consent, Milestone, Patient, Visit
+from pipelines.chart import Clinician, Milestone, Patient, Visit
 
 SYSTEM = "urn:id:GENERAL"
 ADT = {"admitted": ("A01", "ADT_A01"), "registered": ("A04", "ADT_A01"), "discharged": ("A03", "ADT_A03")}
 CANCELS = {"admitted": ("A11", "ADT_A09"), "discharged": ("A13", "ADT_A01"), "booked": ("S15", "SIU_S12")}
 FHIR_CLASS = {"I": "IMP", "O": "AMB", "E": "EMER"}
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
-ACT_REASON = f"{TERMINOLOGY}/v3-ActReason"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
-PROGRAMMES, FORMS = "urn:limen:programme", "urn:limen:form"
+PROGRAMMES = "urn:limen:programme"
 NPI = "http://hl7.org/fhir/sid/us-npi"
 PV1_FIELD = {"ATND": 7, "REF": 8, "ADM": 17}  # attending, referring, admitting doctor
 
@@ -94,15 +93,6 @@ def adt(p: Patient, m: Milestone, control: str, evn: str) -> bytes:
 def demographic_update(p: Patient, control: str, at: datetime) -> bytes:
     """A08: who the patient is, without a visit."""
     return hl7(msh("ADT^A08", "ADT_A01", control, at), f"EVN||{dtm(at)}", pid(p), "PV1|1|N")
-
-
-def signed(p: Patient, c: Consent, control: str, trigger: str) -> bytes:
-    """A form that was signed or refused, as a CON segment: CON-2 the form, -11 its state, -13 when it was decided, -25
-    who decided (table 0063)."""
-    fields = {1: "1", 2: f"{c.said.form}^{c.said.form}^LIMEN", 4: c.identifier, 13: dtm(c.given), 14: dtm(c.begins)}
-    fields |= {11: "A" if c.said.says == "permit" else "R", 25: "PAR" if c.said.guardian else "SEL"}
-    con = "CON|" + "|".join(fields.get(place, "") for place in range(1, 26))
-    return hl7(msh(f"ADT^{trigger}", "", control, c.given), f"EVN||{dtm(c.given)}", pid(p), "PV1|1|N", con)
 
 
 def siu(p: Patient, m: Milestone, control: str) -> bytes:
@@ -239,7 +229,7 @@ def _dispense(m: Milestone, who: Json, _: Json) -> Json:
 
 def _candidate(m: Milestone, who: Json, _: Json) -> Json:
     """The study by identifier (system|value), or by reference."""
-    system, _, value = m.detail.rpartition("|")
+    system, value = m.detail.rpartition("|")[::2]
     study: Json = {"identifier": {"system": system, "value": value}} if system else {"reference": value}
     return {"resourceType": "ResearchSubject", "status": "candidate", "period": {"start": instant(m.at)},
             "study": study, "individual": who}  # fmt: skip
@@ -281,52 +271,6 @@ def bundle(p: Patient, m: Milestone, url: str) -> Json:
 def observation(p: Patient, number: str, at: datetime) -> Json:
     return {"resourceType": "Observation", "id": number, "status": "final", "code": coded("http://loinc.org", "8867-4"),
             "subject": subject(p), "effectiveDateTime": instant(at), "note": [{"text": p.note}]}  # fmt: skip
-
-
-def consent(p: Patient, c: Consent) -> Json:
-    """FHIR R4 Consent whose root provision is the rule: purpose, recipient (PRCP), action, period."""
-    said = c.said
-    head: Json = {
-        "resourceType": "Consent",
-        "id": c.identifier,
-        "meta": {"versionId": str(said.version), "lastUpdated": instant(c.given + timedelta(minutes=3))},
-        "status": said.status,
-        "patient": subject(p),
-        "dateTime": instant(c.given),
-    }
-    if said.says == "illegible":
-        return head | {"provision": "see the paper form"}
-    scope, usual = coded(f"{TERMINOLOGY}/consentscope", said.scope), coded("http://loinc.org", "59284-0")
-    if said.form:  # the document names the form, and none of its criteria
-        named = coded(FORMS, said.form)
-        own: Json = {"category": [usual], "policyRule": named} if said.by == "policyRule" else {"category": [named]}
-        return head | {"scope": scope, **own}
-    if said.guardian:
-        head |= {"performer": [{"type": "RelatedPerson", "display": f"Robin {p.family}"}]}
-    who = f"Organization/{said.recipient}", {"system": "urn:limen:organization", "value": said.recipient}
-    role = coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP")
-    purposes = [
-        {"system": "urn:limen:purpose" if code in ("PATSUPPORT", "HCPVISIBLE") else ACT_REASON, "code": code}
-        for code in said.purposes
-    ]
-    excepted = [one for one in purposes if one["code"] in said.excepted]
-    rule = {
-        "actor": [{"role": role, "reference": {"reference": who[0], "identifier": who[1]}}] if said.recipient else [],
-        "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")],
-        "purpose": purposes,
-    }
-    rule = {name: criterion for name, criterion in rule.items() if criterion}
-    period = {"start": instant(c.begins), **({"end": instant(c.until)} if said.says == "permit" else {})}
-    return head | {
-        "scope": scope,
-        "category": [usual],
-        "policyRule": coded(f"{TERMINOLOGY}/consentpolicycodes", "hipaa-auth"),
-        "provision": {"type": said.says, "period": period, **rule, **_exception(rule, excepted)},
-    }
-
-
-def _exception(rule: Json, purposes: list[Json]) -> Json:
-    return {"provision": [{"type": "deny", **rule, "purpose": purposes}]} if purposes else {}
 
 
 # --- CloudEvents 1.0, structured ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from pipelines import feeds
+from pipelines import feeds, signatures
 from pipelines.chart import Consent, Fate, History, Milestone, Patient
 from pipelines.malformed import DEFECTS, FHIR_MARKS, HL7_MARKS, malformed, marked_fhir, marked_hl7
 from pipelines.truth import GAP, Told
@@ -114,7 +114,7 @@ class InterfaceEngine:
             self._signed(p, consent)
             return
         first = consent.said.number == consent.said.version == 1
-        document = feeds.consent(p, consent)
+        document = signatures.consent(p, consent)
         file, body = "fhir.ndjson" if first else "consents.ndjson", feeds.line(document)
         if alone and self._chance(0.1):  # versions and denials stay within one source
             file, body = "events.ndjson", feeds.line(feeds.cloud_event(p, self._control(), consent.given, document))
@@ -125,7 +125,7 @@ class InterfaceEngine:
     def _signed(self, p: Patient, consent: Consent) -> None:
         """A CON segment beside demographics, or on a message that tells nothing else."""
         trigger, reason = self._random.choice((("A31", Reason.DEMOGRAPHICS), ("A60", Reason.RECORDED)))
-        self._put(self._adt_file(), consent.given, feeds.signed(p, consent, self._control(), trigger), reason)
+        self._put(self._adt_file(), consent.given, signatures.signed(p, consent, self._control(), trigger), reason)
 
     def _merge(self, kept: Patient, retired: Patient, at: datetime) -> None:
         if self._chance(0.7):
