@@ -17,6 +17,7 @@ FHIR_CLASS = {"I": "IMP", "O": "AMB", "E": "EMER"}
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 PROGRAMMES = "urn:limen:programme"
+TIERS = ("SUPPORT-CORE", "SUPPORT-PLUS", "SUPPORT-NURSE")
 NPI = "http://hl7.org/fhir/sid/us-npi"
 PV1_FIELD = {"ATND": 7, "REF": 8, "ADM": 17}  # attending, referring, admitting doctor
 
@@ -198,7 +199,7 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
     if m.kind in ("enrolled", "episode-completed"):
         status, period = ("active", {"start": instant(m.at)}) if m.kind == "enrolled" else ("finished", period)
         return {"resourceType": "EpisodeOfCare", **head, "status": status, "patient": who, "period": period,
-                "type": [coded(PROGRAMMES, "SUPPORT-CORE")], "careManager": doctor}  # fmt: skip
+                "type": [coded(PROGRAMMES, TIERS[int(visit.number[-1]) % 3])], "careManager": doctor}  # fmt: skip
     if m.kind in TREATMENTS:
         return head | TREATMENTS[m.kind](m, who, doctor)
     booked = m.kind == "booked"
