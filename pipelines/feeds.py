@@ -8,13 +8,16 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from pipelines.hospital import Clinician, Consent, Milestone, Patient, Visit
+from pipelines.chart import Clinician, Milestone, Patient, Visit
 
 SYSTEM = "urn:id:GENERAL"
 ADT = {"admitted": ("A01", "ADT_A01"), "registered": ("A04", "ADT_A01"), "discharged": ("A03", "ADT_A03")}
 CANCELS = {"admitted": ("A11", "ADT_A09"), "discharged": ("A13", "ADT_A01"), "booked": ("S15", "SIU_S12")}
 FHIR_CLASS = {"I": "IMP", "O": "AMB", "E": "EMER"}
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
+PROGRAMMES = "urn:limen:programme"
+TIERS = ("SUPPORT-CORE", "SUPPORT-PLUS", "SUPPORT-NURSE")
 NPI = "http://hl7.org/fhir/sid/us-npi"
 PV1_FIELD = {"ATND": 7, "REF": 8, "ADM": 17}  # attending, referring, admitting doctor
 
@@ -193,9 +196,12 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
             "class": {"system": f"{TERMINOLOGY}/v3-ActCode", "code": FHIR_CLASS[visit.patient_class]},
             "subject": who, "participant": [{"type": [role], "individual": doctor}], "period": period,
         }  # fmt: skip
-    if m.kind == "episode-completed":
-        return {"resourceType": "EpisodeOfCare", **head, "status": "finished", "patient": who, "period": period,
-                "careManager": doctor}  # fmt: skip
+    if m.kind in ("enrolled", "episode-completed"):
+        status, period = ("active", {"start": instant(m.at)}) if m.kind == "enrolled" else ("finished", period)
+        return {"resourceType": "EpisodeOfCare", **head, "status": status, "patient": who, "period": period,
+                "type": [coded(PROGRAMMES, TIERS[int(visit.number[-1]) % 3])], "careManager": doctor}  # fmt: skip
+    if m.kind in TREATMENTS:
+        return head | TREATMENTS[m.kind](m, who, doctor)
     booked = m.kind == "booked"
     end = m.at + timedelta(days=21) if booked else m.at
     return {
@@ -206,11 +212,39 @@ def resource(p: Patient, m: Milestone, version: int, patient: Json | None = None
     }  # fmt: skip
 
 
+def _order(m: Milestone, who: Json, doctor: Json) -> Json:
+    return {
+        "resourceType": "MedicationRequest", "status": "active", "intent": "order", "subject": who,
+        "medicationCodeableConcept": coded(RXNORM, m.detail), "authoredOn": instant(m.at), "requester": doctor,
+        "dosageInstruction": [{"text": "one at supper"}],
+    }  # fmt: skip
+
+
+def _dispense(m: Milestone, who: Json, _: Json) -> Json:
+    supply = {"value": m.supply, "unit": "days", "system": "http://unitsofmeasure.org", "code": "d"}
+    return {
+        "resourceType": "MedicationDispense", "status": "completed", "subject": who, "daysSupply": supply,
+        "medicationCodeableConcept": coded(RXNORM, m.detail), "whenHandedOver": instant(m.at),
+    }  # fmt: skip
+
+
+def _candidate(m: Milestone, who: Json, _: Json) -> Json:
+    """The study by identifier (system|value), or by reference."""
+    system, value = m.detail.rpartition("|")[::2]
+    study: Json = {"identifier": {"system": system, "value": value}} if system else {"reference": value}
+    return {"resourceType": "ResearchSubject", "status": "candidate", "period": {"start": instant(m.at)},
+            "study": study, "individual": who}  # fmt: skip
+
+
+TREATMENTS = {"prescribed": _order, "dispensed": _dispense, "trial-eligible": _candidate}
+ENDS = {"booked": "cancelled", "prescribed": "stopped", "trial-eligible": "ineligible"}
+
+
 def withdrawn(p: Patient, m: Milestone) -> Json:
-    """The resource taken back, forty minutes later: an Appointment is cancelled, anything else was an error."""
+    """The resource taken back, forty minutes later if nothing else is said: what has no way to end was an error."""
     told = resource(p, m, 50)
-    touched = {"versionId": "50", "lastUpdated": instant(m.at + timedelta(minutes=40))}
-    return told | {"status": "cancelled" if m.kind == "booked" else "entered-in-error", "meta": touched}
+    touched = {"versionId": "50", "lastUpdated": instant(m.until or m.at + timedelta(minutes=40))}
+    return told | {"status": ENDS.get(m.kind, "entered-in-error"), "meta": touched}
 
 
 def timeless(p: Patient, m: Milestone) -> Json:
@@ -238,44 +272,6 @@ def bundle(p: Patient, m: Milestone, url: str) -> Json:
 def observation(p: Patient, number: str, at: datetime) -> Json:
     return {"resourceType": "Observation", "id": number, "status": "final", "code": coded("http://loinc.org", "8867-4"),
             "subject": subject(p), "effectiveDateTime": instant(at), "note": [{"text": p.note}]}  # fmt: skip
-
-
-def consent(p: Patient, c: Consent) -> Json:
-    """FHIR R4 Consent whose root provision is the rule: purpose, recipient (PRCP), action, period."""
-    said = c.said
-    head = {
-        "resourceType": "Consent",
-        "id": c.identifier,
-        "meta": {"versionId": str(said.version), "lastUpdated": instant(c.given + timedelta(minutes=3))},
-        "status": said.status,
-        "patient": subject(p),
-        "dateTime": instant(c.given),
-    }
-    if said.says == "illegible":
-        return head | {"provision": "see the paper form"}
-    who = f"Organization/{said.recipient}", {"system": "urn:limen:organization", "value": said.recipient}
-    role = coded(f"{TERMINOLOGY}/v3-ParticipationType", "PRCP")
-    purposes = [
-        {"system": f"{TERMINOLOGY}/v3-ActReason" if code in ("TREAT", "HMARKT") else "urn:limen:purpose", "code": code}
-        for code in said.purposes
-    ]
-    rule = {
-        "actor": [{"role": role, "reference": {"reference": who[0], "identifier": who[1]}}] if said.recipient else [],
-        "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")],
-        "purpose": purposes,
-    }
-    rule = {name: criterion for name, criterion in rule.items() if criterion}
-    period = {"start": instant(c.begins), **({"end": instant(c.until)} if said.says == "permit" else {})}
-    return head | {
-        "scope": coded(f"{TERMINOLOGY}/consentscope", "patient-privacy"),
-        "category": [coded("http://loinc.org", "59284-0")],
-        "policyRule": coded(f"{TERMINOLOGY}/consentpolicycodes", "hipaa-auth"),
-        "provision": {"type": said.says, "period": period, **rule, **_exception(rule, said.nested)},
-    }
-
-
-def _exception(rule: Json, nested: bool) -> Json:
-    return {"provision": [{"type": "deny", **rule}]} if nested else {}
 
 
 # --- CloudEvents 1.0, structured ----------------------------------------------------------------------------------

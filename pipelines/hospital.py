@@ -1,108 +1,27 @@
 """A hospital that never was: its patients, their visits and what they sign.
 
-Written apart from the boundary, as its oracle: nothing here (or in `personas`, `truth`, `feeds`, `malformed`,
-`simulate`) imports `transforms`, and no rule of consent is evaluated. No case is a close one: the visits lie in the
-simulated period, in the afternoon (the same day in UTC and in the hospital's zone), and every border (a grant, an end,
-a denial, a birthday) lies days outside it; only who signs at the visit does so some hours after it.
+Written apart from the boundary, as its oracle: nothing here (or in `personas`, `chart`, `treatments`,
+`truth`, `feeds`, `malformed`, `simulate`) imports `transforms`, and no rule of consent is evaluated. No case is a close
+one: the visits lie in the simulated period, in the afternoon (the same day in UTC and in the hospital's zone), and
+every border (a grant, an end, a denial, a birthday) lies days outside it; only who signs at the visit does so some
+hours after it.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+from pipelines import treatments
+from pipelines.chart import Clinician, Consent, Fate, History, Milestone, Patient, Visit
 from pipelines.personas import EVERY, PERSONAS, RETIRED, Persona, Said
 from schemas.outcome import Reason
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MAJORITY = 18  # years
-
-
-class Patient(NamedTuple):
-    """One record of one person. Every string in it is material for leak tests."""
-
-    mrn: str
-    resource: str  # FHIR logical id
-    family: str
-    given: str
-    sex: str
-    born: date
-    street: str
-    city: str
-    postcode: str
-    phone: str
-    ssn: str
-    account: str
-    policy: str
-    note: str
-    died: bool = False
-
-
-class Clinician(NamedTuple):
-    npi: str
-    family: str
-    given: str
-
-
-class Visit(NamedTuple):
-    """`patient_class` as in PV1-2 (I, O, E); `role` is the clinician's, as in v3-ParticipationType (ATND, REF, ADM)."""
-
-    number: str
-    patient_class: str
-    clinician: Clinician
-    role: str
-
-
-class Fate(StrEnum):
-    """What became of a milestone before any consent of its patient's persona is asked: it stands, or the reason why it
-    cannot be released."""
-
-    STANDS = "stands"
-    CANCELLED = Reason.CANCELLED  # the source takes it back
-    CONFLICTING = Reason.CONFLICTING_COPY  # its message comes a second time, naming another visit
-    REPLACED = Reason.SUPERSEDED  # another feed says the same, and minutes later
-    SENSITIVE = Reason.SENSITIVE  # a message of its visit is marked
-    TIMELESS = Reason.NO_TIME
-    UNCOVERED = Reason.DENIED  # before the denial that a later permit lifts for later visits only
-    UNDER_AGE = Reason.MINOR  # before the patient came of age
-
-
-class Milestone(NamedTuple):
-    """`form`: it is told in this format only. `marked`: a first message of it carries a mark of sensitivity."""
-
-    kind: str
-    at: datetime
-    visit: Visit
-    fate: Fate
-    form: str = ""
-    marked: bool = False
-
-    @property
-    def twin(self) -> "Milestone":
-        """What the conflicting copy of its message says."""
-        return self._replace(visit=self.visit._replace(number=f"{self.visit.number}X"))
-
-
-class Consent(NamedTuple):
-    said: Said
-    identifier: str
-    given: datetime
-    begins: datetime
-    until: datetime
-
-
-class History(NamedTuple):
-    """All of one patient. `retires` is the record that a merge retires; that record's own history follows. `news` is
-    when the merge, or the patient's death, becomes known."""
-
-    persona: Persona
-    patient: Patient
-    consents: tuple[Consent, ...]
-    milestones: tuple[Milestone, ...]
-    retires: Patient | None
-    news: datetime
+YEARLY = 300  # days: in a longer simulation the signature of a form, which lasts a year, would run out
+RECENT = 20  # days: how long before its end a course of medication begins
 
 
 class Plan(NamedTuple):
@@ -123,6 +42,7 @@ PLANS = (
     Plan("AP", "O", ("booked", "attended")),
     Plan("AP", "O", ("booked",)),
     Plan("EP", "O", ("episode-completed",)),
+    Plan("EP", "O", ("enrolled", "episode-completed")),
 )
 STAY, SHORT = PLANS[0], PLANS[3]
 AMBULATORY = Plan("VN", "O", ("discharged",), "fhir")
@@ -182,9 +102,10 @@ class Hospital:
 
     def histories(self) -> Iterator[History]:
         """Each patient's history; the first patients are one of each persona, the others are drawn by weight."""
-        weights = [persona.weight for persona in PERSONAS]
+        personas = [one for one in PERSONAS if self._days <= YEARLY or not any(said.form for said in one.said)]
+        weights = [persona.weight for persona in personas]
         for index in range(self.patients):
-            persona = PERSONAS[index] if index < len(PERSONAS) else self._random.choices(PERSONAS, weights)[0]
+            persona = personas[index] if index < len(personas) else self._random.choices(personas, weights)[0]
             patient = self._patient(index, persona.twist)
             if persona.twist.startswith("merged"):  # a person who was registered twice
                 second = patient._replace(mrn=f"GY{index:07d}", resource=f"pt-y{index:07d}")
@@ -202,7 +123,8 @@ class Hospital:
         return History(persona, patient, consents, milestones, retires, news)
 
     def _milestones(self, twist: str) -> Iterator[Milestone]:
-        """In the order of their instants; those of one visit, and what is told of it twice, follow each other."""
+        """Those of visits in the order of their instants; those of one visit, and what is told of it twice, follow each
+        other. After them come medication and studies."""
         if twist.startswith("old visit"):
             fate, visit = Fate.UNCOVERED if twist.endswith("denied") else Fate.UNDER_AGE, self._visit(STAY)
             for hours, kind in ((14, "admitted"), (18, "discharged")):
@@ -220,6 +142,12 @@ class Hospital:
             yield told._replace(at=told.at + 2 * HOUR, fate=Fate.STANDS)
         elif twist == "two feeds differ":
             yield told._replace(at=told.at + HOUR / 20, fate=Fate.STANDS, form="fhir")
+        elif twist in treatments.COURSES:
+            code = self._random.choice(treatments.MEDICATIONS)
+            yield from treatments.medication(twist, self._recent(), code, self._number)
+        elif twist in treatments.STUDIES:
+            at = self.calendar["old visit"] + 14 * HOUR if twist.endswith("early") else self._recent()
+            yield treatments.candidate(twist, at, self._random.choice, self._number("RS"))
 
     def _plans(self, twist: str) -> list[tuple[Plan, Fate]]:
         """One to three visits, and what the twist adds to them."""
@@ -252,6 +180,15 @@ class Hospital:
         window = 7 * 3600
         seconds = sorted(self._random.sample(range(self._days * window), count))
         return [START + timedelta(days=s // window, hours=13, seconds=s % window) for s in seconds]
+
+    def _recent(self) -> datetime:
+        """An afternoon in the last days of the period."""
+        day = self.calendar["end"] - timedelta(days=self._random.randint(1, min(self._days, RECENT)), hours=-13)
+        return day + timedelta(seconds=self._random.randrange(7 * 3600))
+
+    def _number(self, prefix: str) -> Visit:
+        """What is no visit has a number and a clinician all the same."""
+        return self._visit(Plan(prefix, "O", ()))
 
     def _consent(self, patient: Patient, said: Said, newest: datetime) -> Consent:
         """What is signed at the visit is signed six hours after the newest milestone; all else between 05:00 and

@@ -13,10 +13,10 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from pipelines import feeds
-from pipelines.hospital import Consent, Fate, History, Milestone, Patient
+from pipelines import feeds, signatures
+from pipelines.chart import Consent, Fate, History, Milestone, Patient
 from pipelines.malformed import DEFECTS, FHIR_MARKS, HL7_MARKS, malformed, marked_fhir, marked_hl7
-from pipelines.truth import Told
+from pipelines.truth import GAP, Told
 from schemas.outcome import Reason, Verdict
 
 # how each ADT file frames its messages
@@ -29,9 +29,13 @@ FORMATS = {
     "discharged": ("hl7", "fhir"),
     "booked": ("hl7", "fhir"),
     "attended": ("fhir",),
+    "enrolled": ("fhir",),
     "episode-completed": ("fhir",),
+    "prescribed": ("fhir",),
+    "dispensed": ("fhir",),
+    "trial-eligible": ("fhir",),
 }
-VERSION = {"booked": 1, "attended": 2, "discharged": 2, "episode-completed": 1}  # an Encounter's first is in-progress
+VERSION = {"attended": 2, "discharged": 2, "episode-completed": 2}  # an Encounter's first is in-progress
 EVN = ("EVN-6", "EVN-6", "EVN-2", "EVN-2", "MSH-7", "MSH-7", "fast clock", "slow clock", "abroad")
 BUNDLES = 20
 BLANK_LINE_EVERY = 50
@@ -56,7 +60,7 @@ class InterfaceEngine:
     def __init__(self, calendar: Mapping[str, datetime], seed: int) -> None:
         self.counts: Counter[str] = Counter()  # messages by outcome
         self.reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)  # outcome → reason → messages
-        self.cancellations = 0  # routed like what they take back
+        self.cancellations: Counter[str] = Counter()  # by the kind of what they take back: they are routed like it
         self._calendar = calendar
         self._random = Random(f"{seed} feeds")
         self._serial = count(1)
@@ -71,7 +75,8 @@ class InterfaceEngine:
         self._put("fhir.ndjson", self._calendar["long ago"], feeds.line(patient), Reason.DEMOGRAPHICS)
         for consent in history.consents:
             self._consent(p, consent, alone=len(history.consents) == 1)
-        told = [one for milestone in history.milestones for one in self._milestone(history, milestone)]
+        told = [one for m in history.milestones if m.kind != GAP for one in self._milestone(history, m)]
+        told += _fallen_due(history.milestones, told)
         if history.retires is not None:
             self._merge(p, history.retires, history.news)
         elif history.persona.twist == "deceased":
@@ -105,14 +110,22 @@ class InterfaceEngine:
 
     def _consent(self, p: Patient, consent: Consent, alone: bool) -> None:
         """Whatever follows a patient's first consent comes through the consent desk's own feed."""
+        if consent.said.by == "CON":
+            self._signed(p, consent)
+            return
         first = consent.said.number == consent.said.version == 1
-        document = feeds.consent(p, consent)
+        document = signatures.consent(p, consent)
         file, body = "fhir.ndjson" if first else "consents.ndjson", feeds.line(document)
         if alone and self._chance(0.1):  # versions and denials stay within one source
             file, body = "events.ndjson", feeds.line(feeds.cloud_event(p, self._control(), consent.given, document))
         self._put(file, consent.given, body, Reason.RECORDED)
         if self._chance(0.04):
             self._put(file, self._later(consent.given), body, Reason.SAME_MESSAGE)
+
+    def _signed(self, p: Patient, consent: Consent) -> None:
+        """A CON segment beside demographics, or on a message that tells nothing else."""
+        trigger, reason = self._random.choice((("A31", Reason.DEMOGRAPHICS), ("A60", Reason.RECORDED)))
+        self._put(self._adt_file(), consent.given, signatures.signed(p, consent, self._control(), trigger), reason)
 
     def _merge(self, kept: Patient, retired: Patient, at: datetime) -> None:
         if self._chance(0.7):
@@ -177,12 +190,13 @@ class InterfaceEngine:
         file, body = self._message(p, m, form, wrapped=False)
         known = self._later(m.at)
         self._put(file, known, body)
-        spoiled = m.at - HOUR if self._chance(0.5) else known + 2 * DAY
+        at = m.until or m.at
+        spoiled = at - HOUR if self._chance(0.5) else max(known, at) + 2 * DAY
         if form == "fhir" or (m.kind == "booked" and self._chance(0.3)):  # the other feed takes back what SIU said
             self._put("fhir.ndjson", spoiled, feeds.line(feeds.withdrawn(p, m)))
         else:
             self._put(file, spoiled, feeds.cancellation(p, m, self._control()))
-        self.cancellations += 1
+        self.cancellations[m.kind] += 1
         return Told(m, known, spoiled)
 
     def _conflicting(self, p: Patient, m: Milestone) -> list[Told]:
@@ -227,7 +241,7 @@ class InterfaceEngine:
         `marked` as sensitive."""
         data: feeds.Json | bytes
         if form == "fhir":
-            data = feeds.resource(p, m, VERSION[m.kind] + 10 * again)
+            data = feeds.resource(p, m, VERSION.get(m.kind, 1) + 10 * again)
             if marked:
                 only = m.kind == "episode-completed"
                 data = marked_fhir(data, FHIR_MARKS[0] if only else self._random.choice(FHIR_MARKS))
@@ -272,6 +286,16 @@ class InterfaceEngine:
 
     def _chance(self, share: float) -> bool:
         return self._random.random() < share
+
+
+def _fallen_due(milestones: Sequence[Milestone], told: Sequence[Told]) -> Iterator[Told]:
+    """When each gap comes to be known: when it falls due, if what it falls due after is known by then."""
+    of = {one.milestone.visit.number: one for one in told}
+    for gap in milestones:
+        if gap.kind == GAP:
+            spoiled = of[gap.order].spoiled if gap.fate is Fate.CANCELLED else None
+            refilled = of[gap.refill].known if gap.refill else None
+            yield Told(gap, max(gap.at, of[gap.visit.number].known), spoiled, refilled)
 
 
 def _parts(

@@ -3,8 +3,8 @@
 Pure functions of `hospital`'s values, as bytes or JSON.
 """
 
+from pipelines.chart import Milestone, Patient
 from pipelines.feeds import TERMINOLOGY, Json, adt, cloud_event, coded, line, resource
-from pipelines.hospital import Milestone, Patient
 from schemas.outcome import Reason
 
 # defect: the feed it comes in, and why it is rejected

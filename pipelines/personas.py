@@ -10,15 +10,20 @@ from typing import NamedTuple
 from schemas.outcome import Reason
 
 SUPPORT, VISIBLE, MARKETING, OPERATIONS = "PATSUPPORT", "HCPVISIBLE", "HMARKT", "HOPERAT"
+RESEARCH = "CLINTRCH"
 BOTH = (SUPPORT, VISIBLE)
-EVERY = (*BOTH, MARKETING, OPERATIONS)
+EVERY = (*BOTH, RESEARCH, MARKETING, OPERATIONS)
 
 
 class Said(NamedTuple):
     """One version of one consent document. `given`, `begins` and `until` name instants of the calendar.
 
     `says` is permit, deny, or illegible: a document of which only its patient can be read. Without a recipient or a
-    purpose the document names none. `begins` is `given` unless it says otherwise.
+    purpose the document names none. `begins` is `given` unless it says otherwise. `excepted` are the purposes that a
+    nested provision denies. `guardian`: a parent signed it.
+
+    `form` is the code of the form that was signed; the document then names nothing but that, in `by`: category or
+    policyRule of a FHIR Consent, or an HL7 v2 CON segment.
     """
 
     says: str
@@ -29,8 +34,12 @@ class Said(NamedTuple):
     version: int = 1
     status: str = "active"
     recipient: str = "crm"
-    nested: bool = False
+    excepted: tuple[str, ...] = ()
     begins: str = ""
+    scope: str = "patient-privacy"
+    guardian: bool = False
+    form: str = ""
+    by: str = ""
 
 
 class Persona(NamedTuple):
@@ -57,6 +66,10 @@ PERMIT = Said("permit", BOTH)
 ENDED = PERMIT._replace(given="after", version=2, status="inactive")
 AGAIN = PERMIT._replace(given="granted again", number=3)
 DENY = Said("deny", BOTH, number=2)
+FORM = Said("permit", (), "before", form="patient-support")
+CON = FORM._replace(by="CON")
+PARENT = PERMIT._replace(guardian=True)
+STUDY = Said("permit", (RESEARCH,), number=3, recipient="crm-research", scope="research")
 RETIRED = "merged, the record retired"
 UNCLEAR = _why(Reason.CONSENT_UNCLEAR)
 UNCLEAR_TO_ALL = _why(Reason.CONSENT_UNCLEAR, *EVERY)
@@ -104,10 +117,21 @@ PERSONAS = (
             _why(Reason.DENIED, MARKETING)),
     Persona("objects to everything", 2, (PERMIT, Said("deny", (), "after", number=2, recipient="")),
             _why(Reason.DENIED, *EVERY), "last"),
+    Persona("all but visibility", 3, (PERMIT._replace(excepted=(VISIBLE,)),), _why(Reason.DENIED, VISIBLE)),
+    # --- forms: what they stand for is the policy's
+    Persona("form as category", 3, (FORM._replace(by="category"),)),
+    Persona("form as policy", 3, (FORM._replace(by="policyRule"),)),
+    Persona("form (CON)", 3, (CON,)),
+    Persona("form, denied since", 2, (CON, DENY._replace(given="after")), _why(Reason.DENIED), "last"),
+    Persona("form refused (CON)", 2, (CON._replace(says="deny"),), _why(Reason.DENIED)),
+    Persona("form refused since (CON)", 2, (PERMIT, CON._replace(says="deny", given="after", number=2)),
+            _why(Reason.DENIED), "last"),
+    Persona("another form", 2, (FORM._replace(form="newsletter", by="category"),), UNCLEAR_TO_ALL),
     # --- consents that nobody understands
     # Its nested provision denies what its root permits: no reading of it lets anything out.
-    Persona("unclear", 3, (PERMIT._replace(nested=True),), UNCLEAR_TO_ALL),
+    Persona("unclear", 3, (PERMIT._replace(excepted=BOTH),), UNCLEAR_TO_ALL),
     Persona("illegible", 2, (PERMIT, Said("illegible", (), "after", version=2)), UNCLEAR_TO_ALL, "last"),
+    Persona("unknown form (CON)", 2, (CON._replace(form="newsletter"),), UNCLEAR_TO_ALL),
     Persona("two copies differ", 2, (PERMIT, Said("permit", ("TREAT",))), UNCLEAR),
     # --- who the patient is
     Persona("merged", 3, (PERMIT,), MERGED, "news", "merged"),
@@ -115,6 +139,10 @@ PERSONAS = (
     Persona("deceased", 3, (PERMIT,), _why(Reason.DECEASED), "news", "deceased"),
     Persona("minor", 3, (PERMIT,), _why(Reason.MINOR), "", "minor"),
     Persona("came of age", 2, (AGAIN,), {}, "", "old visit, under age"),
+    Persona("parent permitted", 2, (PARENT,), _why(Reason.EXPIRED), "", "old visit, under age"),
+    Persona("parent permitted, signed since", 2, (PARENT, AGAIN), {}, "", "old visit, under age"),
+    Persona("parent permits", 2, (PARENT,), _why(Reason.MINOR), "", "minor"),
+    Persona("parent signed the form (CON)", 1, (CON._replace(guardian=True),), _why(Reason.MINOR), "", "minor"),
     # --- what becomes of a visit
     Persona("cancelled", 5, (PERMIT,), {}, "", "cancelled"),
     Persona("cancelled newest", 2, (PERMIT,), {}, "", "cancelled newest"),
@@ -126,4 +154,31 @@ PERSONAS = (
     Persona("no time", 2, (PERMIT,), {}, "", "no time"),
     Persona("two feeds differ", 3, (PERMIT,), {}, "", "two feeds differ"),
     Persona("constant control id", 3, (PERMIT,), {}, "", "kiosk"),
+    # --- medication
+    Persona("on track", 3, (PERMIT,), {}, "", "on track"),
+    Persona("lapsed", 3, (PERMIT,), {}, "", "lapsed"),
+    Persona("never filled", 2, (PERMIT,), {}, "", "never filled"),
+    Persona("refilled", 2, (PERMIT,), {}, "", "refilled"),
+    Persona("refilled late", 2, (PERMIT,), {}, "", "refilled late"),
+    Persona("stopped", 2, (PERMIT,), {}, "", "stopped"),
+    Persona("stopped, never filled", 1, (PERMIT,), {}, "", "stopped, never filled"),
+    Persona("lapsed, never asked", 2, (), _why(Reason.NO_CONSENT), "", "lapsed"),
+    Persona("lapsed, visible only", 1, (Said("permit", (VISIBLE,)),), _why(Reason.OUT_OF_SCOPE, SUPPORT), "", "lapsed"),
+    Persona("on track, revoked", 2, (PERMIT, ENDED), _why(Reason.REVOKED), "last", "on track"),
+    Persona("refilled, denied", 1, (PERMIT, DENY._replace(given="later")), _why(Reason.DENIED), "last", "refilled"),
+    # --- studies
+    Persona("candidate", 3, (PERMIT, STUDY), {}, "", "candidate"),
+    Persona("candidate, study only", 2, (STUDY,), OUT_OF_SCOPE, "", "candidate"),
+    Persona("candidate, never asked", 2, (), _why(Reason.NO_CONSENT, *BOTH, RESEARCH), "", "candidate"),
+    Persona("candidate, support only", 2, (PERMIT,), _why(Reason.OUT_OF_SCOPE, RESEARCH), "", "candidate"),
+    Persona("candidate, other recipient", 1, (PERMIT, STUDY._replace(recipient="crm")),
+            _why(Reason.OUT_OF_SCOPE, RESEARCH), "", "candidate"),
+    Persona("candidate, other scope", 1, (PERMIT, STUDY._replace(scope="treatment")),
+            _why(Reason.OUT_OF_SCOPE, RESEARCH), "", "candidate"),
+    Persona("candidate, revoked", 2, (PERMIT, STUDY, STUDY._replace(given="after", version=2, status="inactive")),
+            _why(Reason.REVOKED, RESEARCH), "last", "candidate"),
+    Persona("candidate, no more", 2, (PERMIT, STUDY), {}, "", "candidate, no more"),
+    Persona("candidate, too early", 1, (PERMIT, STUDY), {}, "", "candidate, too early"),
+    Persona("candidate, closed", 1, (PERMIT, STUDY), {}, "", "candidate, closed"),
+    Persona("candidate, unknown study", 1, (PERMIT, STUDY), {}, "", "candidate, unknown study"),
 )  # fmt: skip

@@ -23,7 +23,7 @@ from schemas.route import Route as RoutePolicy
 from transforms.rules.identity import patient_key
 from transforms.rules.records import Names, scope_of
 
-Shows = tuple[str, str, str]  # a record, the milestone that it shows, its day
+Shows = tuple[str, str, str]  # a record, the milestone that it shows (in the words of its route), its day
 Json = Mapping[str, Any]
 
 
@@ -71,7 +71,7 @@ def score(folder: Path, truth: Path, state: Path) -> Score:
         expected = Counter(said["pairs"].get(name, {}))
         withheld = (_withheld(audited[name]), _withheld(expected)) if once else None
         if policy.delivers == "payloads":
-            out, retracted = _net(payloads[name])
+            out, retracted = _net(payloads[name], _words(policy))
             due = _due(vault, policy, [entry for entry in said["released"] if entry["route"] == name])
             wrong += [dict(zip(("route", "record", "kind", "day"), (name, *one), strict=True)) for one in out - {*due}]
             missing += [entry for shows, entry in due.items() if shows not in out]
@@ -127,8 +127,14 @@ def _audited(folder: Path, runs: Iterable[Signed]) -> defaultdict[str, Counter[s
 # --- against the truth --------------------------------------------------------------------------------------------
 
 
-def _net(payloads: Iterable[Json]) -> tuple[set[Shows], int]:
-    """What the records show in the end, and how many of them had something taken back."""
+def _words(route: RoutePolicy) -> dict[str, Mapping[str, str]]:
+    """By what fields of its payloads a route tells the kind of a milestone, and with which words."""
+    return {row.to: row.values for row in route.recipe if row.field == "kind" and row.action == "enumerate"}
+
+
+def _net(payloads: Iterable[Json], fields: Iterable[str]) -> tuple[set[Shows], int]:
+    """What the records show in the end, and how many of them had something taken back. `fields` tell the milestone."""
+    fields = tuple(fields)
     taken_back: dict[str, int] = {}
     shown: defaultdict[str, list[Json]] = defaultdict(list)
     for one in payloads:
@@ -141,13 +147,13 @@ def _net(payloads: Iterable[Json]) -> tuple[set[Shows], int]:
         left = [one for one in written if one["recordseq"] > taken_back.get(record, 0)]
         newest = max((one["recordseq"] for one in left), default=0)
         last = [one for one in left if one["recordseq"] == newest]  # several would all be out
-        out |= {(record, one["data"].get("milestone", ""), one["time"][:10]) for one in last}
+        out |= {(record, "+".join(one["data"].get(to, "") for to in fields), one["time"][:10]) for one in last}
     return out, len(taken_back)
 
 
 def _due(vault: SqlVault, route: RoutePolicy, entries: Iterable[dict[str, str]]) -> dict[Shows, dict[str, str]]:
     """What must be out → the entry of the truth that says so."""
-    scope = scope_of(route.destination.name, route.purpose)
+    scope, words = scope_of(route.destination.name, route.purpose), _words(route)
     due: dict[Shows, dict[str, str]] = {}
     for one in entries:
         key = vault.find(scope, patient_key(one["system"], one["value"]))
@@ -155,7 +161,8 @@ def _due(vault: SqlVault, route: RoutePolicy, entries: Iterable[dict[str, str]])
         by_patient = route.record == "state"
         apart = route.route if route.apart else ""
         record = its.patient_record(apart) if by_patient else its.visit_record(one["visit"], one["kind"])
-        due[record if key else f"none {len(due)}", one["kind"], one["day"]] = one
+        shown = "+".join(values[one["kind"]] for values in words.values())
+        due[record if key else f"none {len(due)}", shown, one["day"]] = one
     return due
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines import feeds
-from pipelines.hospital import START, History, Hospital, Milestone, Patient
+from pipelines.chart import History, Milestone, Patient
+from pipelines.hospital import START, Hospital
 from pipelines.interface_engine import InterfaceEngine
 from pipelines.truth import CRM, ROUTES, expected, taken_back
 from schemas.errors import ConfigurationError
@@ -65,8 +66,8 @@ def simulate(patients: int, days: int, seed: int, output: Path, batches: int = 1
                 entry = _entry(route, history.patient, milestone)
                 found["withheld" if reason else SHOWN].append(entry | ({"reason": reason} if reason else {}))
         found["retracted"] += [_entry(*one[:1], history.patient, one[1]) for one in taken_back(history, told, cuts)]
-    for route in ROUTES.values():
-        outcomes[route][Reason.CANCELLATION] += engine.cancellations
+    for name, its in ROUTES.items():
+        outcomes[name][Reason.CANCELLATION] += sum(engine.cancellations[kind] for kind in its.kinds)
 
     engine.write(folders)
     counts = {"received": engine.counts.total(), **{verdict: engine.counts[verdict] for verdict in RECEIVED}}

@@ -174,7 +174,12 @@ def shuffled(source: Path, target: Path, seed: int) -> Path:
 def without_consents(source: Path, target: Path) -> Path:
     """A copy of the feeds that nobody signed anything in."""
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        kept = [line for line in path.read_bytes().splitlines(keepends=True) if b'"resourceType":"Consent"' not in line]
+        content = path.read_bytes()
+        if path.name in FRAMINGS:
+            messages = [message for message in hl7_messages(content) if b"\rCON|" not in message]
+            kept = [feeds.framed(message, FRAMINGS[path.name]) for message in messages]
+        else:
+            kept = [line for line in content.splitlines(keepends=True) if b'"resourceType":"Consent"' not in line]
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(b"".join(kept))

@@ -20,7 +20,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from hospital_files import by_identifier, command, debug_log, lines, permit, records
 
 from pipelines import feeds
-from pipelines.hospital import Clinician, Fate, Milestone, Patient, Visit
+from pipelines.chart import Clinician, Fate, Milestone, Patient, Visit
 from pipelines.malformed import DEFECTS, malformed
 
 AS_OF = "2026-06-01T00:00:00Z"

@@ -488,7 +488,7 @@ def in_sqlite(query: str, out: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("engine", [in_sqlite, in_duckdb])
 def test_the_queries_answer(out: Path, engine: Callable[[str, Path], list[tuple[Any, ...]]]) -> None:
-    payload = payloads(out)[0]
+    payload = next(one for one in payloads(out) if one["type"] == "limen.hcp-notification.v1")
     asked = [query.replace("the correlation id", payload["correlationid"]) for query in QUERIES]
     everything, one, routes, left, twice = (engine(query, out) for query in asked)
     assert sum(row[2] for row in everything) == len(records(out))

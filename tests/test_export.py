@@ -515,7 +515,7 @@ def test_a_changed_payload_file_is_refused(done: Path, policy: Policy) -> None:
 
 def test_a_changed_manifest_is_refused(done: Path, policy: Policy) -> None:
     """Also one that fits the changed file."""
-    file = min(done.glob("crm/*/*.jsonl"))
+    file = min(done.glob("crm/hcp-notification/*.jsonl"))
     old = hashlib.sha256(file.read_bytes()).hexdigest().encode()
     rewrite(file, lambda content: content.replace(b"admitted", b"attended", 1))
     new = hashlib.sha256(file.read_bytes()).hexdigest().encode()

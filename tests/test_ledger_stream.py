@@ -67,6 +67,7 @@ def test_any_split_and_interleaving_ends_the_same(whole: tuple[Path, Simulated],
             summary[verdict] for verdict in ("released", "suppressed", "review", "held")
         )
     assert net(folder / name) == net(folder / "once")
-    assert summary["held"] == 0
+    not_due = json.loads(hospital.truth.read_bytes())["pairs"]["adherence"]["after_horizon"]
+    assert summary["held"] == not_due > 0  # gaps that fall due later
     result = score(folder / name, hospital.truth, folder / "state")
     assert result.right and sum(route.retracted for route in result.routes.values()) > 10

@@ -57,6 +57,9 @@ def changed(ran: Ran, tmp_path: Path, change: Callable[[dict[str, Any]], object]
         pytest.param(consent, "denies", lambda *_: False, id="denials are ignored"),
         pytest.param(consent, "ended", lambda one, _: one.end, id="a permit that was taken back goes on"),
         pytest.param(timeline._Known, "_withdraw", lambda *_: None, id="cancellations are ignored"),
+        pytest.param(timeline._Known, "_refilled", lambda *_: False, id="refills are ignored"),
+        pytest.param(timeline._Known, "_recruits", lambda *_: True, id="any study may recruit"),
+        pytest.param(timeline, "until_majority", lambda consents, _: consents, id="a parent's permit goes on"),
         pytest.param(first_copy.Received, "_mark", lambda *_: None, id="marks of sensitivity are ignored"),
         pytest.param(first_copy.Received, "conflicting", lambda _: set(), id="copies that conflict are ignored"),
     ],
@@ -87,14 +90,15 @@ def test_a_rule_that_does_nothing_is_found_out(
 def test_each_route_is_scored(ran: Ran, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     result = score(ran.output, ran.hospital.truth, ran.state)
     summary = json.loads((ran.output / "summary.json").read_bytes())["routes"]
-    assert result.right and set(result.routes) == set(ROUTES.values()) == set(summary)
+    assert result.right and set(result.routes) == set(ROUTES) == set(summary)
     for name, route in result.routes.items():
         withheld = summary[name]["suppressed"] + summary[name]["review"]
         assert route == (summary[name]["released"], 0, 0, 0, (withheld, withheld))
+        assert route.right > 0, name
     arguments = ("score", ran.output, "--truth", ran.hospital.truth, "--state", ran.state)
     said = command(capsys, monkeypatch, *arguments)
     assert said.code == 0 and "agrees with the truth" in said.out
-    for name in ROUTES.values():
+    for name in ROUTES:
         assert f"{result.routes[name].right:,}" in next(line for line in said.out.splitlines() if name in line)
     as_json = json.loads(command(capsys, monkeypatch, *arguments, "--json").out)
     assert as_json["right"] is True and as_json["missing"] == as_json["wrong"] == []
@@ -217,6 +221,6 @@ def a_line(sequence: int, milestone: str = "admitted", **more: Any) -> dict[str,
     ],
 )
 def test_what_a_record_shows(lines: list[dict[str, Any]], shows: set[str]) -> None:
-    out, retracted = _net(lines)
+    out, retracted = _net(lines, ["milestone"])
     assert out == {("r", milestone, "2026-01-05") for milestone in shows}
     assert retracted == any("retracts" in line for line in lines)

@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipelines import feeds
-from pipelines.hospital import START, Fate, Hospital, luhn_digit
+from pipelines.chart import Fate
+from pipelines.hospital import START, Hospital, luhn_digit
 from pipelines.interface_engine import ARCHIVE, FRAMINGS
 from pipelines.malformed import DEFECTS
-from pipelines.personas import PERSONAS, RETIRED, SUPPORT
+from pipelines.personas import BOTH, PERSONAS, RETIRED
 from pipelines.simulate import Simulated, simulate
-from pipelines.truth import CRM, ROUTES, expected
+from pipelines.truth import CRM, GAP, ROUTES, expected
 from schemas.errors import ConfigurationError
-
-PURPOSE = {"patient-support": "PATSUPPORT", "hcp-notification": "HCPVISIBLE"}
 
 
 class Written(NamedTuple):
@@ -86,8 +85,27 @@ def consents(texts: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     return by_patient
 
 
-def purposes(consent: dict[str, Any]) -> set[str]:
-    return {coding["code"] for coding in consent["provision"]["purpose"]}
+def purposes(provision: dict[str, Any]) -> set[str]:
+    return {coding["code"] for coding in provision["purpose"]}
+
+
+def by_form(consent: dict[str, Any]) -> bool:
+    """Does it name the form that the default policy knows, and none of its criteria?"""
+    codes = [
+        coding
+        for concept in (*consent["category"], consent.get("policyRule", {"coding": []}))
+        for coding in concept["coding"]
+    ]
+    return "provision" not in consent and {"system": "urn:limen:form", "code": "patient-support"} in codes
+
+
+def signed_segments(texts: dict[str, str]) -> dict[str, list[list[str]]]:
+    """Each patient's CON segments."""
+    by_patient = defaultdict(list)
+    for message in hl7_messages(texts):
+        if "CON" in message:
+            by_patient[message["PID"][3].split("^")[0]].append(message["CON"])
+    return by_patient
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -146,8 +164,13 @@ def test_consents_merges_and_repeats_are_what_a_plain_count_finds(written: Writt
     links = sum("link" in patient for patient in patients)
     bundles = sum(name.startswith("bundles/") for name in written.texts)
     personas = written.truth["personas"]
-    assert written.truth["counts"]["consent"] == len(distinct) < len(documents)
-    assert written.truth["counts"]["control"] == triggers["A40"] + triggers["A08"] + len(patients) + bundles
+    forms = sum("CON" in message for message in hl7_messages(written.texts))
+    assert forms == triggers["A31"] + triggers["A60"] > triggers["A31"] > 0
+    assert written.truth["counts"]["consent"] == len(distinct) + triggers["A60"] and len(distinct) < len(documents)
+    assert (
+        written.truth["counts"]["control"]
+        == sum(triggers[one] for one in ("A40", "A08", "A31")) + len(patients) + bundles
+    )
     assert triggers["A40"] + links == personas["merged"] + personas["merged, signed since"] == personas[RETIRED]
     assert written.truth["messages"]["control"]["identity"] == triggers["A40"] + links > links > 0
     dead = triggers["A08"] + sum(patient.get("deceasedBoolean", False) for patient in patients)
@@ -175,36 +198,50 @@ def test_every_persona_and_defect_occurs(written: Written) -> None:
     for mark in ("|PSYCH^12^A|", "|PSY|", "PV2|", "ARV|", '"security":', '"serviceType":', '"status":"cancelled"',
                  '"status":"entered-in-error"', "|1|T|2.5.1", "-0800"):  # fmt: skip
         assert mark in everything, mark
-    for trigger in ("A01", "A03", "A04", "A08", "A11", "A13", "A40", "S12", "S15", "R01", "V04"):
+    for trigger in ("A01", "A03", "A04", "A08", "A11", "A13", "A31", "A40", "A60", "S12", "S15", "R01", "V04"):
         assert re.search(rf"\|(ADT|SIU|ORU|VXU)\^{trigger}\^", everything), trigger
 
 
 def test_nothing_is_released_without_a_standing_permit(written: Written) -> None:
     """Read from the files alone: a permit for purpose and recipient, in force at the visit and signed a day later at
-    most, neither ended nor denied since; and one that reaches beyond the disclosure."""
-    said = consents(written.texts)
+    most, neither ended nor denied since; and one that reaches beyond the disclosure. Or a form that was signed, for
+    either purpose of the CRM's."""
+    said, segments = consents(written.texts), signed_segments(written.texts)
+    forms = 0
     for entry in written.truth["released"]:
-        mine = said[entry["value"]]
+        mine, purpose = said[entry["value"]], ROUTES[entry["route"]].purpose
+        if any(by_form(one) for one in mine) or segments[entry["value"]]:
+            forms += 1
+            assert purpose in BOTH and len(mine) + len(segments[entry["value"]]) == 1
+            assert all(con[2].startswith("patient-support^") and con[11] == "A" for con in segments[entry["value"]])
+            continue
         latest = (datetime.fromisoformat(entry["day"]) + timedelta(days=1)).isoformat()
         assert all(isinstance(one["provision"], dict) for one in mine), "one of them is illegible"
-        purpose = PURPOSE[entry["route"]]
+        recruits = entry["route"] == "trial-recruitment"
         standing = [
             one
             for one in mine
             if one["status"] == "active"
             and one["provision"]["type"] == "permit"
-            and "provision" not in one["provision"]
-            and purpose in purposes(one)
-            and one["provision"]["actor"][0]["reference"]["identifier"]["value"] == "crm"
+            and not any(purpose in purposes(nested) for nested in one["provision"].get("provision", []))
+            and purpose in purposes(one["provision"])
+            and one["provision"]["actor"][0]["reference"]["identifier"]["value"]
+            == ("crm-research" if recruits else "crm")
+            and one["scope"]["coding"][0]["code"] == ("research" if recruits else "patient-privacy")
+            and "performer" not in one
             and not any(
                 other["dateTime"] > one["dateTime"]
-                and (other["id"] == one["id"] or (other["provision"]["type"] == "deny" and purpose in purposes(other)))
+                and (
+                    other["id"] == one["id"]
+                    or (other["provision"]["type"] == "deny" and purpose in purposes(other["provision"]))
+                )
                 for other in mine
             )
         ]
         periods = [(one["dateTime"], one["provision"]["period"]) for one in standing]
         assert any(at[:10] <= latest and period["start"][:10] < entry["day"] for at, period in periods)
         assert any(period["end"] > written.truth["as_of"] for _, period in periods)
+    assert forms > 10
 
 
 def test_what_is_withdrawn_conflicting_or_merged_is_not_released(written: Written) -> None:
@@ -256,35 +293,88 @@ def test_children_the_dead_and_marked_visits_are_not_released(written: Written) 
 
 
 def test_one_record_each(written: Written) -> None:
-    """`patient-support` has one record per patient, `hcp-notification` one per visit and kind."""
+    """Of a patient on `patient-support` and `adherence`, of a visit and kind on the others."""
     released = written.truth["released"]
-    state = Counter(entry["value"] for entry in released if entry["route"] == "patient-support")
-    event = Counter(tuple(entry.values()) for entry in released if entry["route"] == "hcp-notification")
-    assert set(state.values()) == set(event.values()) == {1}
+    state = ("patient-support", "adherence")
+    by_patient = Counter((entry["route"], entry["value"]) for entry in released if entry["route"] in state)
+    by_visit = Counter(tuple(entry.values()) for entry in released if entry["route"] not in state)
+    assert set(by_patient.values()) == set(by_visit.values()) == {1}
+    assert {entry["route"] for entry in released} == set(CRM)
     assert written.simulated.released == len(released) > 400
 
 
 def test_the_newest_milestone_decides_alone() -> None:
     for history in Hospital(300, 3, 1).histories():
-        dated = [milestone.at for milestone in history.milestones if milestone.fate is not Fate.TIMELESS]
-        assert len(dated) == len(set(dated)), "no two at one instant"
-        out = [one.milestone for one in expected(history) if one.reason is None and one.route == ROUTES[SUPPORT]]
-        assert all(milestone.at == max(dated) and milestone.fate is Fate.STANDS for milestone in out)
-        assert len(out) <= 1
+        for route in ("patient-support", "adherence"):
+            told = [one for one in history.milestones if one.kind in ROUTES[route].kinds]
+            dated = [one.at for one in told if one.fate not in (Fate.TIMELESS, Fate.REFILLED, Fate.NOT_DUE)]
+            assert len(dated) == len(set(dated)), "no two at one instant"
+            out = [one.milestone for one in expected(history) if one.reason is None and one.route == route]
+            assert all(milestone.at == max(dated) and milestone.fate is Fate.STANDS for milestone in out)
+            assert len(out) <= 1
+
+
+def test_adherence_is_what_the_feeds_say(written: Written) -> None:
+    """Read from the files alone, where nobody revoked: a gap is out if what was dispensed ran out and nothing more was
+    dispensed, or if nothing was at all; else the last dispense is out."""
+    ordered, dispensed, stopped = {}, defaultdict(list), set()
+    for one in resources(written.texts):
+        if one["resourceType"] == "MedicationRequest":
+            who = one["subject"]["identifier"]["value"]
+            ordered[who] = one["authoredOn"]
+            stopped |= {who} if one["status"] == "stopped" else set()
+        elif one["resourceType"] == "MedicationDispense":
+            supply = one["daysSupply"]["value"]
+            dispensed[one["subject"]["identifier"]["value"]].append((one["whenHandedOver"], supply))
+    shown = {
+        one["value"]: (one["kind"], one["day"]) for one in written.truth["released"] if one["route"] == "adherence"
+    }
+    assert shown.keys() <= ordered.keys() and stopped and not stopped & shown.keys()
+    seen = Counter[str]()
+    for who, (kind, day) in shown.items():
+        last, supply = max(dispensed[who], default=(ordered[who], 7))
+        gap = datetime.fromisoformat(last) + timedelta(days=supply + 7)
+        lapsed = gap < datetime.fromisoformat(written.truth["as_of"])
+        assert (kind, day) == ((GAP, f"{gap:%Y-%m-%d}") if lapsed else ("dispensed", last[:10]))
+        seen[kind] += 1
+    assert set(seen) == {GAP, "dispensed"}
+
+
+def test_whom_recruiters_hear_of(written: Written) -> None:
+    """Read from the files alone: candidates of the one study that is approved and open, who are candidates still."""
+    candidates, gone, elsewhere = {}, set(), set()
+    for one in resources(written.texts):
+        if one["resourceType"] == "ResearchSubject":
+            who, visit = one["individual"]["identifier"]["value"], one["identifier"][0]["value"]
+            names = one["study"].get("reference", ""), one["study"].get("identifier", {}).get("value", "")
+            approved = {"ResearchStudy/lmn-example-1", "NCT00000000"} & {*names} and one["period"][
+                "start"
+            ] > "2025-12-01"
+            elsewhere |= set() if approved else {visit}
+            gone |= {visit} if one["status"] == "ineligible" else set()
+            candidates[visit] = who
+    out = {one["visit"]: one["value"] for one in written.truth["released"] if one["route"] == "trial-recruitment"}
+    assert out and gone and elsewhere
+    assert out.items() <= candidates.items() and not out.keys() & (gone | elsewhere)
 
 
 def test_each_milestone_is_released_or_withheld_for_a_reason(written: Written) -> None:
-    """On each route of the CRM: once for every milestone, and the pairs count the same and the cancellations."""
+    """On each route of the CRM: once for every milestone that it takes; the pairs count the same and the cancellations.
+    Each event is of one of three routes; a gap is a pair, but no event."""
+    events = 0
     for route in CRM:
         said = [entry for kind in ("released", "withheld") for entry in written.truth[kind] if entry["route"] == route]
         pairs = Counter(entry.get("reason", "released") for entry in said)
         cancellations = written.truth["pairs"][route]["cancellation"]
         assert Counter(written.truth["pairs"][route]) == pairs + Counter(cancellation=cancellations)
-        assert sum(pairs.values()) + cancellations == written.truth["counts"]["events_routed"]
+        if route != "hcp-notification":  # it takes visits, as patient-support does
+            events += sum(entry["kind"] != GAP for entry in said) + cancellations
+    assert events == written.truth["counts"]["events_routed"]
     reasons = {entry["reason"] for entry in written.truth["withheld"]}
     assert reasons == {
         "no_consent", "out_of_scope", "not_covered", "expired", "revoked", "denied", "superseded", "cancelled",
         "sensitive", "deceased", "conflicting_copy", "consent_unclear", "identity_changed", "minor", "no_time",
+        "refilled", "after_horizon", "study_not_approved",
     }  # fmt: skip
 
 
@@ -297,10 +387,13 @@ def test_no_case_is_a_close_one() -> None:
             if history.persona.twist == "one visit":
                 assert borders[0] - history.milestones[-1].at == timedelta(hours=6)
                 borders = borders[1:]
+            if any(consent.said.form for consent in history.consents):  # how long it lasts is the form's to say
+                borders = [consent.given for consent in history.consents]
             born = history.patient.born
             borders.append(datetime(born.year + 18, born.month, min(born.day, 28), tzinfo=UTC))
+            happened = [one.at for one in history.milestones if one.fate is not Fate.REFILLED]
             for border in borders:
-                assert all(abs((milestone.at - border).days) >= 2 for milestone in history.milestones)
+                assert all(abs((at - border).days) >= 2 for at in happened)
             for border in (*borders, history.news):
                 assert abs((invented.calendar["as of"] - border).days) >= 1
 
@@ -319,7 +412,7 @@ def test_every_release_is_told_in_the_feeds(written: Written) -> None:
     messages = [line for name, text in written.texts.items() if not name.endswith(".hl7") for line in text.splitlines()]
     messages += [str(message) for message in hl7_messages(written.texts)]
     together = {
-        (m, v) for line in messages for m in re.findall(r"GX\d{7}", line) for v in re.findall(r"[A-Z]P?N?\d{8}", line)
+        (m, v) for line in messages for m in re.findall(r"GX\d{7}", line) for v in re.findall(r"[A-Z]{2}\d{8}", line)
     }
     assert {(entry["value"], entry["visit"]) for entry in written.truth["released"]} <= together
 
@@ -344,7 +437,17 @@ def test_clinicians_have_valid_npis(written: Written) -> None:
 
 
 def test_the_oracle_shares_nothing_with_the_boundary() -> None:
-    for module in ("simulate", "hospital", "personas", "truth", "interface_engine", "feeds", "malformed"):
+    for module in (
+        "simulate",
+        "hospital",
+        "personas",
+        "chart",
+        "treatments",
+        "truth",
+        "interface_engine",
+        "feeds",
+        "malformed",
+    ):
         source = Path(feeds.__file__).with_name(f"{module}.py").read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

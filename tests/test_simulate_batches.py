@@ -12,7 +12,7 @@ import pytest
 from pipelines.hospital import START
 from pipelines.simulate import Simulated, simulate
 from pipelines.sources import find, read, spans
-from pipelines.truth import CRM
+from pipelines.truth import CRM, ROUTES
 from schemas.errors import ConfigurationError
 from schemas.event import AnyFact, Made, Milestone
 from schemas.instant import from_fhir, text_of
@@ -39,7 +39,7 @@ def facts(folder: Path, policy: Policy) -> Iterator[AnyFact]:
 
 def record(route: str, system: str, value: str, visit: str, kind: str) -> Record:
     patient = (route, f"{system}\x1f{value}")
-    return patient if route == "patient-support" else (*patient, visit, kind)
+    return patient if ROUTES[route].by_patient else (*patient, visit, kind)
 
 
 def of_entry(entry: dict[str, Any]) -> Record:
@@ -134,12 +134,12 @@ def test_each_delivery_says_as_of_when_it_is_to_be_decided(tmp_path: Path) -> No
 
 
 def test_nothing_is_dated_after_the_instant_of_its_delivery(tmp_path: Path, policy: Policy) -> None:
-    """Else the run would be a what-if."""
+    """Else the run would be a what-if. A gap is no message."""
     for folder, as_of in simulate(150, 20, 1, tmp_path, 10).batches:
         horizon = from_fhir(as_of)
         assert horizon
-        times = [one.time for one in facts(folder, policy) if isinstance(one, Milestone) and one.time is not None]
-        assert all(time < horizon.time for time in times)
+        told = [one for one in facts(folder, policy) if isinstance(one, Milestone) and one.since is None]
+        assert all(one.time < horizon.time for one in told if one.time is not None)
 
 
 @pytest.mark.parametrize("batches", [0, -1, 21])
