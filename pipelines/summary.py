@@ -19,8 +19,8 @@ from transforms.rules.notification import Gaps
 
 _MESSAGES = (Verdict.REJECTED, Verdict.REPEATED, Verdict.CONSENT, Verdict.CONTROL, Verdict.UNROUTED)
 _PAIRS = (Verdict.RELEASED, Verdict.SUPPRESSED, Verdict.REVIEW)
-_LATER = (Verdict.RETRACTED, Verdict.RESTORED)  # what becomes of a pair after its verdict was counted
-_REVIEWS = (Verdict.ASKED_AGAIN, Verdict.REVIEW_CLOSED)  # what becomes of review items: only a ledger knows
+# What becomes of a pair after its verdict was counted.
+_LATER = (Verdict.RETRACTED, Verdict.RESTORED, Verdict.ASKED_AGAIN, Verdict.REVIEW_CLOSED)
 
 
 class Counted(NamedTuple):
@@ -58,8 +58,7 @@ def counted(counts: Path, policy: Policy, held_before: int, shards: int | None) 
             for status in found.pop("statuses", ()):
                 gaps.add(*status)
             totals.update(found)
-    reviews = () if shards is None else _REVIEWS
-    names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, *_LATER, *reviews)
+    names = ("received", *_MESSAGES, "events_routed", "pairs", *_PAIRS, *_LATER)
     facts: dict[str, Any] = {
         **{name: totals[name] for name in names},
         "held_before": held_before,

@@ -68,8 +68,9 @@ def test_contents_of_one_key_are_numbered_from_the_second() -> None:
     three = [a_milestone(at(hour), key="A", visit=f"v{hour}") for hour in (4, 5, 6)]
     state = received(*three)
     assert [state.places.get(one.what, 0) for one in state.routed] == [0, 1, 2]
-    assert state.conflicting() == {one.what for one in three}
-    assert received(*three[:1]).conflicting() == set()
+    contents = {one.what for one in three}
+    assert state.conflicting() == dict.fromkeys(contents, contents)
+    assert received(*three[:1]).conflicting() == {}
 
 
 def test_the_outcome_of_a_repeat_names_no_route_and_rests_on_nothing() -> None:

@@ -17,7 +17,7 @@ from pipelines.simulate import Simulated, simulate
 from pipelines.truth import CRM, ROUTES
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Manifest, Published, Signed
-from transforms.rules import consent, first_copy, timeline
+from transforms.rules import consent, first_copy, known
 
 
 class Ran(NamedTuple):
@@ -56,10 +56,10 @@ def changed(ran: Ran, tmp_path: Path, change: Callable[[dict[str, Any]], object]
     [
         pytest.param(consent, "denies", lambda *_: False, id="denials are ignored"),
         pytest.param(consent, "ended", lambda one, _: one.end, id="a permit that was taken back goes on"),
-        pytest.param(timeline._Known, "_withdraw", lambda *_: None, id="cancellations are ignored"),
-        pytest.param(timeline._Known, "_refilled", lambda *_: False, id="refills are ignored"),
-        pytest.param(timeline._Known, "_recruits", lambda *_: True, id="any study may recruit"),
-        pytest.param(timeline, "until_majority", lambda consents, _: consents, id="a parent's permit goes on"),
+        pytest.param(known.Known, "_withdraw", lambda *_: None, id="cancellations are ignored"),
+        pytest.param(known.Known, "_refilled", lambda *_: False, id="refills are ignored"),
+        pytest.param(known.Known, "_recruits", lambda *_: True, id="any study may recruit"),
+        pytest.param(known, "until_majority", lambda consents, _: consents, id="a parent's permit goes on"),
         pytest.param(first_copy.Received, "_mark", lambda *_: None, id="marks of sensitivity are ignored"),
         pytest.param(first_copy.Received, "conflicting", lambda _: set(), id="copies that conflict are ignored"),
     ],
