@@ -27,7 +27,6 @@ from sqlalchemy import (
     Connection,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -51,9 +50,9 @@ _SCHEMA = MetaData()
 _TIMELINES = Table(
     "timelines",
     _SCHEMA,
-    Column("patient", LargeBinary, primary_key=True),
+    Column("patient", sql.Bytes, primary_key=True),
     Column("due", BigInteger, nullable=False),
-    Column("timeline", LargeBinary, nullable=False),
+    Column("timeline", sql.Bytes, nullable=False),
     sqlite_with_rowid=False,
 )
 _DUE = Index("timelines_due", _TIMELINES.c.due, _TIMELINES.c.patient)
@@ -66,7 +65,7 @@ _RUNS = Table(
     Column("policy", String, nullable=False),  # its digest
     Column("held", BigInteger, nullable=False),
     Column("published", Boolean, nullable=False),
-    Column("manifest", LargeBinary, nullable=False),
+    Column("manifest", sql.Bytes, nullable=False),
 )
 _ROUTES = Table("routes", _SCHEMA, Column("route", String, primary_key=True), Column("records", String, nullable=False))
 _STANDING = Table(
@@ -74,7 +73,7 @@ _STANDING = Table(
     _SCHEMA,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", Integer, nullable=False),
-    Column("key_check", LargeBinary, nullable=False),
+    Column("key_check", sql.Bytes, nullable=False),
 )
 _ROWS = select(_TIMELINES.c.patient, _TIMELINES.c.timeline)
 _OF = _ROWS.where(_TIMELINES.c.patient.in_(bindparam("patients", expanding=True)))

@@ -11,10 +11,9 @@ what was released can still be retracted.
 """
 
 import hmac
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,62 +25,44 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Dialect,
-    Engine,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
     UniqueConstraint,
     bindparam,
-    create_engine,
-    event,
     inspect,
     make_url,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from sqlalchemy.schema import CreateTable
 
-from pipelines import keys
+from pipelines import keys, sql
 from schemas.errors import ConfigurationError, StoreError
 from schemas.keyset import KeyPurpose, Keyset
 
 RECORD_BYTES = 16
 FILE = "vault.sqlite"
 _LOCK = "vault.lock"
-_NONCE_BYTES = 12
-_BATCH = 2000  # rows a statement and a write transaction; one transaction is one fsync
-_BUSY_SECONDS = 60  # how long a writer waits for the others
-
-
-class _Bytes(LargeBinary):
-    """Bytes as they are: a view around each, for drivers that ask for one, was half of what a record key cost."""
-
-    cache_ok = True
-
-    def bind_processor(self, _: Dialect) -> None:
-        return None
 
 
 _SCHEMA = MetaData()
 _PATIENTS = Table(
     "patients",
     _SCHEMA,
-    Column("fingerprint", _Bytes, primary_key=True),
-    Column("data_key", _Bytes),  # both null: shredded
-    Column("identity", _Bytes),
+    Column("fingerprint", sql.Bytes, primary_key=True),
+    Column("data_key", sql.Bytes),  # both null: shredded
+    Column("identity", sql.Bytes),
     sqlite_with_rowid=False,
 )
 _RECORDS = Table(
     "records",
     _SCHEMA,
-    Column("fingerprint", _Bytes, primary_key=True),
+    Column("fingerprint", sql.Bytes, primary_key=True),
     Column("scope", String, primary_key=True),
-    Column("record", _Bytes, nullable=False),
+    Column("record", sql.Bytes, nullable=False),
     Column("severed", Boolean, nullable=False),
     UniqueConstraint("scope", "record"),
     sqlite_with_rowid=False,
@@ -90,7 +71,7 @@ _KEY_CHECK = Table(
     "key_check",
     _SCHEMA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("value", _Bytes, nullable=False),
+    Column("value", sql.Bytes, nullable=False),
 )
 _FIND = select(_RECORDS.c.fingerprint, _RECORDS.c.record, _RECORDS.c.severed).where(
     _RECORDS.c.scope == bindparam("scope"), _RECORDS.c.fingerprint.in_(bindparam("fingerprints", expanding=True))
@@ -141,7 +122,7 @@ class VaultRef:
         try:
             # Two first uses at once: SQLite does not wait when it changes to WAL, so the lock does.
             with keys.locked(folder / _LOCK):
-                _make_file(folder / FILE)
+                sql.make_file(folder / FILE)
                 return SqlVault(keyset, url)
         except OSError:
             raise StoreError("vault_unavailable") from None
@@ -158,7 +139,7 @@ class SqlVault:
         self._fingerprint_key = keyset.derive(KeyPurpose.VAULT_FINGERPRINT)
         self._wrap = AESGCM(keyset.derive(KeyPurpose.VAULT_WRAP))
         with _guarded():
-            self._engine = _engine(url)
+            self._engine = sql.engine(url, "limen_vault")
             self._insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert
             self._bind(keyset.derive(KeyPurpose.VAULT_FINGERPRINT, "check"))
 
@@ -169,8 +150,8 @@ class SqlVault:
         identities = dict(zip(asked, patients, strict=True))
         ordered = sorted(identities)  # one order for all writers: no deadlock, and neighbours share pages
         found: dict[bytes, _Known] = {}
-        for start in range(0, len(ordered), _BATCH):
-            batch = ordered[start : start + _BATCH]
+        for start in range(0, len(ordered), sql.BATCH):
+            batch = ordered[start : start + sql.BATCH]
             known = self._known(scope, batch)
             missing = [fingerprint for fingerprint in batch if fingerprint not in known]
             if missing:
@@ -204,8 +185,8 @@ class SqlVault:
         if row is None or row.data_key is None:
             return None
         try:
-            data_key = _unsealed(self._wrap, row.data_key, row.fingerprint)
-            return _unsealed(AESGCM(data_key), row.identity, row.fingerprint).decode()
+            data_key = sql.unsealed(self._wrap, row.data_key, row.fingerprint)
+            return sql.unsealed(AESGCM(data_key), row.identity, row.fingerprint).decode()
         except (InvalidTag, TypeError, ValueError):
             raise StoreError("vault_row_corrupt") from None
 
@@ -246,8 +227,8 @@ class SqlVault:
 
     def _mark(self, scope: str, fingerprints: Sequence[bytes], *, severed: bool) -> None:
         with _guarded(), self._engine.begin() as connection:
-            for start in range(0, len(fingerprints), _BATCH):
-                batch = fingerprints[start : start + _BATCH]
+            for start in range(0, len(fingerprints), sql.BATCH):
+                batch = fingerprints[start : start + sql.BATCH]
                 theirs = (_RECORDS.c.scope == scope, _RECORDS.c.fingerprint.in_(batch), _RECORDS.c.severed != severed)
                 connection.execute(_RECORDS.update().where(*theirs).values(severed=severed))
 
@@ -259,8 +240,8 @@ class SqlVault:
             patients.append(
                 {
                     "fingerprint": fingerprint,
-                    "data_key": _sealed(self._wrap, data_key, fingerprint),
-                    "identity": _sealed(AESGCM(data_key), patient.encode(), fingerprint),
+                    "data_key": sql.sealed(self._wrap, data_key, fingerprint),
+                    "identity": sql.sealed(AESGCM(data_key), patient.encode(), fingerprint),
                 }
             )
             records.append(
@@ -294,52 +275,11 @@ class SqlVault:
                 connection.execute(CreateTable(table, if_not_exists=True))
 
 
-def _engine(url: URL) -> Engine:
-    """An engine that shows no parameter in an error and no row in a log."""
-    sqlite_only = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.get_backend_name() == "sqlite" else {}
-    # SQLAlchemy logs every row at DEBUG, whatever hide_parameters says.
-    logging.getLogger("sqlalchemy.engine.Engine.limen_vault").setLevel(logging.WARNING)
-    engine = create_engine(url, hide_parameters=True, logging_name="limen_vault", **sqlite_only)
-    if sqlite_only:
-        event.listen(engine, "connect", _set_up_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: DBAPIConnection, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer; kept in the file
-    # A record key leaves in payloads right after its commit: losing it to a power cut would give the patient a second.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA secure_delete=ON")  # a shredded key is overwritten, not only unlinked
-    cursor.close()
-
-
-def _make_file(path: Path) -> None:
-    """An empty database file that its owner alone may touch; SQLite gives its side files the same mode."""
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-
-
 def _check_scope(scope: str) -> None:
     """There is no default scope: both the destination and the purpose are named."""
     if not all(scope.partition("|")):
         raise StoreError("vault_scope_missing")
 
 
-def _sealed(cipher: AESGCM, plaintext: bytes, bound_to: bytes) -> bytes:
-    # Random nonces are safe for 2^32 messages under one key (SP 800-38D section 8.3): the wrap key's patients.
-    nonce = os.urandom(_NONCE_BYTES)
-    return nonce + cipher.encrypt(nonce, plaintext, bound_to)
-
-
-def _unsealed(cipher: AESGCM, sealed: bytes, bound_to: bytes) -> bytes:
-    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound_to)
-
-
-@contextmanager
-def _guarded() -> Iterator[None]:
-    """SQLAlchemy's errors quote statements: none of them leaves."""
-    try:
-        yield
-    except SQLAlchemyError:
-        raise StoreError("vault_unavailable") from None
+def _guarded() -> AbstractContextManager[None]:
+    return sql.guarded("vault_unavailable")
