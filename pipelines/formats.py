@@ -126,7 +126,7 @@ def _at_end_of_block(message: Message) -> list[Message]:
     body, end, rest = message.body.partition(_END_OF_BLOCK)
     if not end:
         return [message]
-    behind = rest.strip(_FRAMING)
+    behind = rest.strip(_FRAMING).removeprefix(BOM).strip(_FRAMING)
     position = message.position + len(body) + 1 + rest.index(behind)
     return [Message(body.rstrip(_FRAMING), message.position), *([Message(behind, position)] if behind else [])]
 

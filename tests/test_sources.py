@@ -178,6 +178,7 @@ def _positions(form: Format, data: bytes) -> list[int]:
 @given(FILES, st.integers(1, 50), st.integers(1, 9), st.integers(4, 60))
 @example((Format.HL7, b"MSH|1\r" + BOM + b"MSH|2\r\n" * 3), 1, 1, 50)
 @example((Format.NDJSON, (LINE + b"\r\n") * 5), 12, 3, 50)
+@example((Format.HL7, b"MSH|\x1c\r" + BOM), 1, 1, 4)
 def test_any_grid_gives_the_same_messages(file: tuple[Format, bytes], step: int, chunk: int, limit: int) -> None:
     form, data = file
     with tempfile.TemporaryDirectory() as folder:
