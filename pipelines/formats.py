@@ -117,17 +117,22 @@ def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: in
         if (body := bare(window[start : following - 1].removeprefix(BOM)))
     ]
     if form is Format.HL7 and _END_OF_BLOCK in window:
-        return [part for message in messages for part in _at_end_of_block(message)]
+        return [
+            part
+            for message in messages
+            for part in _at_end_of_block(message, len(BOM) * window.startswith(BOM, message.position - base))
+        ]
     return messages
 
 
-def _at_end_of_block(message: Message) -> list[Message]:
-    """The message up to 0x1C, and what stands behind it, if anything does: it is part of no message."""
+def _at_end_of_block(message: Message, mark: int) -> list[Message]:
+    """The message up to 0x1C, and what stands behind it, if anything does: it is part of no message. `mark`: the length
+    of the byte order mark in front."""
     body, end, rest = message.body.partition(_END_OF_BLOCK)
     if not end:
         return [message]
     behind = rest.strip(_FRAMING).removeprefix(BOM).strip(_FRAMING)
-    position = message.position + len(body) + 1 + rest.index(behind)
+    position = message.position + mark + len(body) + 1 + rest.index(behind)
     return [Message(body.rstrip(_FRAMING), message.position), *([Message(behind, position)] if behind else [])]
 
 
