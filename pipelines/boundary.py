@@ -6,8 +6,9 @@
                          ├─ review ───────────────────────────── Audit ─▶ review
                          └─ set aside ────────────────────────── Audit ─▶ quarantine
 
-Each way out passes its own Audit: nothing comes out before its record is durable. Only crm and aggregates are for the
-other side; review, audit, quarantine and counts stay in the hospital.
+Each way out passes its own Audit: nothing comes out before its record is durable. `allowed` is all that writes a CRM
+record: released, restored, retracted; `suppressed` includes what is held. The timeline reads the ledger, and what it
+keeps is taken in when the run commits. Only crm and aggregates are for the other side; all else stays in the hospital.
 """
 
 from typing import NamedTuple
@@ -62,7 +63,7 @@ class Boundary(beam.PTransform):
         decided = decoded.facts | "Timeline" >> Timeline(self._policy, self._moment, self._shards, self._ledger)
 
         drafts = decided.allowed | "Deidentify" >> Deidentify(self._policy, self._moment.horizon)
-        crossings = drafts | "Tokenize" >> Tokenize(self._policy, self._vault, looks_back=self._moment.looks_back)
+        crossings = drafts | "Tokenize" >> Tokenize(self._policy, self._vault, binds=self._moment.binds)
         allowed = crossings | "AuditAllowed" >> self._audit("allowed")
         aggregated = allowed.cells | "Aggregate" >> Aggregate(self._policy, self._moment.horizon, self._run)
 

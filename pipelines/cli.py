@@ -57,7 +57,9 @@ def run(
     input_: Annotated[
         list[str], typer.Option("--input", metavar="PATH...", help="Files, folders or globs; repeat or list several.")
     ],
-    output: Annotated[Path, typer.Option("--output", help="Folder for all outputs; it belongs to one run.")],
+    output: Annotated[
+        Path, typer.Option("--output", help="Folder for all outputs; of one run, or of the runs of one ledger.")
+    ],
     rest: Annotated[
         list[str] | None,
         typer.Argument(metavar="[PATH...] [BEAM OPTIONS]", help="More inputs; options of Apache Beam."),
@@ -270,7 +272,9 @@ def keys_new(
     """Make a keyset: one secret, a signing key, and the key pairs of quarantine and review. Development keys."""
     from pipelines import keys
 
-    keyset = keys.create(folder)
+    keyset, made = keys.load_or_create(folder)
+    if not made:
+        raise ConfigurationError("DIR", f"{folder} holds a keyset already", "name a new folder")
     Console().print(
         f"keyset {keyset.keyid} in {folder}: development keys.\n"
         f"Move {folder}/quarantine and {folder}/review to those who may open them; the job never needs them.",

@@ -164,7 +164,9 @@ def _deliverable(runs: list[Signed], policy: Policy) -> None:
         raise ConfigurationError("DIR", "a what-if is not deliverable", "run with an --as-of after the newest fact")
     newest = [run.facts for run in runs if _horizon(run) == _horizon(runs[-1])]
     if policy.digest not in {facts["policy_digest"] for facts in newest}:
-        raise ConfigurationError("--policy", "not the one that decided the newest run", f"name {newest[-1]['policy']}")
+        mine, theirs = policy.digest[:12], newest[-1]["policy_digest"][:12]
+        problem = f"{policy.name} of digest {mine}, but the newest run was decided by one of digest {theirs}"
+        raise ConfigurationError("--policy", problem, "name that bundle")
 
 
 def _named(since: str, runs: list[Signed]) -> Signed:

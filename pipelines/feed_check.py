@@ -289,6 +289,12 @@ def recordable(file: Path) -> None:
     folder = file.absolute().parent
     if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigurationError("--record", f"{file} cannot be written", "name a file in a folder that exists")
+    if file.exists():
+        try:
+            feed_profile.decode(file.read_bytes())
+        except (OSError, ValueError):  # it may be the feed itself
+            problem = f"{file} is there and no feed profile"
+            raise ConfigurationError("--record", problem, "name a new file, or the profile to replace") from None
 
 
 def record(profile: FeedProfile, file: Path) -> None:

@@ -142,7 +142,8 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
         try:
             ledger = LedgerRef(str(path), str(state)).open()
         except StoreError as error:
-            raise ConfigurationError("--ledger", str(error), "name the ledger of this --state") from None
+            problem = f"{path} is no ledger of this --state ({error})"
+            raise ConfigurationError("--ledger", problem, "name the ledger that belongs to it") from None
         try:
             yield ledger.standing()
         finally:

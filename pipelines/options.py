@@ -13,6 +13,7 @@ from apache_beam.runners.runner import create_runner
 from pipelines import keys
 from pipelines import policy as policies
 from pipelines.sources import Input, find
+from pipelines.vault import FILE as VAULT
 from schemas.errors import ConfigurationError
 from schemas.instant import from_fhir, micros, text_of, zone
 from schemas.policy import Policy
@@ -54,6 +55,8 @@ def request(
     if ledger is not None:
         if ledger.is_dir():
             raise ConfigurationError("--ledger", f"{ledger} is a folder", "name a file in it, such as ledger.sqlite")
+        if os.path.realpath(ledger) == os.path.realpath(state / VAULT):
+            raise ConfigurationError("--ledger", f"{ledger} is the vault", "name a file of its own")
         folders.append(("--ledger", ledger.parent))
     for option, folder in folders:
         _writable(option, folder)

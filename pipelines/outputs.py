@@ -82,6 +82,9 @@ class Outputs:
         if not (self.folder / "audit" / key.name).exists():
             key.parent.mkdir(exist_ok=True)
             key.write_bytes(keyset.public_key_pem)
+        for sealed in self.staging.glob("quarantine/*"):  # the same message again: it lies there, sealed, already
+            if (self.folder / "quarantine" / sealed.name).exists():
+                sealed.unlink()
         files = []
         for path in sorted(p for kind in _ORDER for p in (self.staging / kind).rglob("*") if p.is_file()):
             with path.open("rb") as file:

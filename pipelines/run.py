@@ -159,9 +159,9 @@ def _ledger(request: Request) -> LedgerRef | None:
 
 def _records(policy: Policy) -> dict[str, str]:
     """What each route's CRM records are: whose, and by which token."""
-    payloads = (route for route in policy.routes if route.delivers == "payloads")
     return {
-        r.route: f"{r.record} {scope_of(r.destination.name, r.purpose)}{' apart' if r.apart else ''}" for r in payloads
+        r.route: f"{r.delivers} {r.record} {scope_of(r.destination.name, r.purpose)}{' apart' if r.apart else ''}"
+        for r in policy.routes
     }
 
 

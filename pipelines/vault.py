@@ -143,7 +143,7 @@ class SqlVault:
             self._insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert
             self._bind(keyset.derive(KeyPurpose.VAULT_FINGERPRINT, "check"))
 
-    def records(self, scope: str, patients: Sequence[str]) -> list[bytes]:
+    def records(self, scope: str, patients: Sequence[str], *, revive: bool = False) -> list[bytes]:
         """The record key of each patient, in the order asked; made where there is none."""
         _check_scope(scope)
         asked = [self._fingerprint(patient) for patient in patients]
@@ -158,7 +158,7 @@ class SqlVault:
                 self._make(scope, {fingerprint: identities[fingerprint] for fingerprint in missing})
                 known |= self._known(scope, missing)  # another process may have been first: its keys count
             found |= known
-        if severed := [fingerprint for fingerprint, one in found.items() if one.severed]:
+        if revive and (severed := [fingerprint for fingerprint, one in found.items() if one.severed]):
             self._mark(scope, severed, severed=False)
         try:
             return [found[fingerprint].record for fingerprint in asked]
@@ -166,7 +166,7 @@ class SqlVault:
             raise StoreError("vault_unavailable") from None
 
     def sever(self, scope: str, patients: Sequence[str]) -> None:
-        """Let the record keys of these patients resolve no more, until `records` asks for them again."""
+        """Let the record keys of these patients resolve no more, until `records` revives them."""
         _check_scope(scope)
         self._mark(scope, [self._fingerprint(patient) for patient in patients], severed=True)
 

@@ -65,6 +65,7 @@ RULES: Mapping[Reason, str] = {
             Reason.SUPERSEDED, Reason.CANCELLED, Reason.CANCELLATION, Reason.AFTER_HORIZON, Reason.ROUTE_OFF,
             Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE, Reason.SENSITIVE, Reason.DECEASED,
             Reason.MINOR, Reason.WINDOW_OPEN, Reason.WINDOW_CLOSED, Reason.REVIEWED, Reason.REVIEW_EXPIRED,
+            Reason.REFILLED, Reason.STUDY_NOT_APPROVED,
         ),
         "transforms/rules/known.py",
     ),

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The outcomes of DESIGN section 2."""
+    """What became of it; docs/reasons.md explains each."""
 
     RELEASED = "released"
     SUPPRESSED = "suppressed"
@@ -42,7 +42,7 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"  # the source took the milestone back (A11, A13, S15, entered-in-error …)
     CANCELLATION = "cancellation"  # the message that takes a milestone back
     REFILLED = "refilled"  # a gap that did not come to pass: something was dispensed in time
-    AFTER_HORIZON = "after_horizon"  # dated after the instant of decision
+    AFTER_HORIZON = "after_horizon"  # dated after the instant of decision; held where a ledger keeps it
     SENSITIVE = "sensitive"  # marked by the policy's sensitivity.yaml (42 CFR Part 2, psychotherapy, HIV …)
     DECEASED = "deceased"  # nobody is reached out to any more
     STUDY_NOT_APPROVED = "study_not_approved"  # no row in the policy's studies, not yet approved, or closed

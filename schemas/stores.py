@@ -22,16 +22,16 @@ class Vault(Protocol):
     All methods raise StoreError with a constant code.
     """
 
-    def records(self, scope: str, patients: Sequence[str]) -> list[bytes]:
+    def records(self, scope: str, patients: Sequence[str], *, revive: bool = False) -> list[bytes]:
         """The 16-byte record key of each patient, in the order asked; made where there is none.
 
         Get-or-create in one batch: the same answer for ever, under retries and from any number of processes at once.
-        One that was severed resolves again.
+        `revive`: one that was severed resolves again.
         """
         ...
 
     def sever(self, scope: str, patients: Sequence[str]) -> None:
-        """Let the record keys of these patients resolve no more, until `records` asks for them again."""
+        """Let the record keys of these patients resolve no more, until `records` revives them."""
         ...
 
     def find(self, scope: str, patient: str) -> bytes | None:

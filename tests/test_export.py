@@ -468,7 +468,7 @@ def test_the_policy_is_that_of_the_newest_run(tmp_path: Path, policy: Policy) ->
     folder = published(tmp_path / "out", older, {HCP: [payload(1)]}, "z", as_of="2026-05-01T00:00:00Z")
     published(folder, policy, {HCP.replace("0", "1"): [payload(2)]}, "a", as_of="2026-05-01T00:00:00.5Z")
     assert exported(folder, tmp_path / "for-crm", VAULT_LOADER, policy).done.rows == 2
-    with pytest.raises(ConfigurationError, match=f"newest run; name {policy.name}"):
+    with pytest.raises(ConfigurationError, match=f"the newest run was decided by one of digest {policy.digest[:12]}"):
         export(folder, tmp_path / "again", VAULT_LOADER, older)
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -288,6 +289,65 @@ def test_a_run_belongs_to_its_ledger_and_its_folder(begun: Place, tmp_path: Path
     assert "into another folder" in refusal(begun, *same, output=tmp_path / "another")
     assert "decided without the ledger" in refusal(begun, *same, ledger=tmp_path / "another.sqlite")
     assert begun.run(*same, ledger=None).repeated  # its manifest says all that there is to verify
+
+
+def test_a_row_that_names_nobody_any_more_is_passed_over(place: Place, tmp_path: Path) -> None:
+    """What is older than the time to live and shown nowhere is let go; another policy looks at every row."""
+    place.run("2026-03-03", discharge("e1", "2024-01-02T10:00:00Z"))
+    shutil.copytree(policies.default(), tmp_path / "policy")
+    path = tmp_path / "policy/routes/hcp-notification.yaml"
+    path.write_text(path.read_text().replace("wait_days: 1", "wait_days: 2"))
+    assert place.run("2026-03-04", policy=tmp_path / "policy").summary["pairs"] == 0
+
+
+def test_a_rejected_message_that_comes_again_leaves_the_sealed_one(place: Place) -> None:
+    nobody = {key: value for key, value in discharge("e1", "2026-03-02T10:00:00Z").items() if key != "subject"}
+    place.run("2026-03-03", nobody)
+    before = {name: content for name, content in tree(place.output).items() if "quarantine" in name}
+    assert place.run("2026-03-04", nobody, signed(), name="again").summary["rejected"] == 1
+    assert {name: content for name, content in tree(place.output).items() if "quarantine" in name} == before
+    assert place.run("2026-03-03", nobody).repeated and place.run("2026-03-04", nobody, signed(), name="again").repeated
+
+
+def test_only_a_run_that_binds_revives_a_token(begun: Place, tmp_path: Path) -> None:
+    """Neither a what-if nor a run without a ledger on the same state undoes what a revocation severed."""
+    [record] = {one["record"] for one in begun.lines()}
+    begun.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
+    vault = VaultRef(str(begun.state)).open()
+    assert vault.resolve("crm|PATSUPPORT", plain(record)) is None
+    first = (signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    begun.run("2026-03-03", *first, output=tmp_path / "alone", ledger=None)
+    begun.run("2026-03-04", *first, discharge("e8", "2026-03-03T11:00:00Z"), output=tmp_path / "back", name="back")
+    assert payloads(tmp_path / "alone")
+    assert vault.resolve("crm|PATSUPPORT", plain(record)) is None
+
+
+def test_a_mark_of_sensitivity_is_never_forgotten(place: Place) -> None:
+    """The mark of a stay outlives the key of the message that said it."""
+    marked = admission("4711", "V1", "20250103100000").replace(b"PV1|1|I|", b"PV1|1|I|PSYCH^1^1")
+    place.run("2025-01-04", permit(WHO), marked)
+    place.run("2026-11-21", admission("4711", "V9", "20261121080000", kind="ADT^A04"))
+    late = place.run("2026-11-25", admission("4711", "V1", "20261123080000", kind="ADT^A03")).summary
+    assert late["reasons"].get("sensitive") == 4, late["reasons"]
+
+
+def test_what_was_held_is_counted_though_the_lateness_shrinks(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(policies.default(), tmp_path / "policy")
+    path = tmp_path / "policy/policy.yaml"
+    path.write_text(re.sub(r"lateness_days: 1", "lateness_days: 5", path.read_text()))
+    several = [admission(f"9{n:03}", f"V{n}", "20260302100000") for n in range(12)]
+    assert place.run("2026-03-05", *several, policy=tmp_path / "policy").summary["held"] == 24
+    assert place.run("2026-03-06").summary["cells"] == 2
+
+
+def test_a_policy_that_lost_an_aggregate_route_is_refused(begun: Place, tmp_path: Path) -> None:
+    shutil.copytree(policies.default(), tmp_path / "policy")
+    (tmp_path / "policy/routes/operations.yaml").unlink()
+    assert "route operations of the ledger" in refusal(begun, "2026-03-04", policy=tmp_path / "policy")
+
+
+def test_the_vault_is_no_ledger(begun: Place) -> None:
+    assert "is the vault" in refusal(begun, "2026-03-04", ledger=begun.state / "vault.sqlite")
 
 
 def test_a_ledger_does_not_go_back_by_itself(begun: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class Vault:
     def open(self) -> "Vault":
         return self
 
-    def records(self, scope: str, patients: Sequence[str]) -> list[bytes]:
+    def records(self, scope: str, patients: Sequence[str], *, revive: bool = False) -> list[bytes]:  # noqa: ARG002
         HAPPENED.append(("vault", (scope, list(patients))))
         return [self.known.setdefault((scope, one), len(self.known).to_bytes(16, "big")) for one in patients]
 

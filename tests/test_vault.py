@@ -379,3 +379,14 @@ def test_first_runs_at_once_get_the_same_records(tmp_path: Path) -> None:
 def test_processes_at_once_get_the_same_records_from_a_server(reference: VaultRef) -> None:
     answers = answers_at_once([reference], processes=4)
     assert set(answers[0][0]) == set(PEOPLE) and all(answer == answers[0] for answer in answers)
+
+
+def test_a_severed_record_leads_nowhere_until_it_is_revived(vault: SqlVault) -> None:
+    [record] = vault.records("crm|PATSUPPORT", ["one"])
+    [other] = vault.records("crm|HCPVISIBLE", ["one"])
+    vault.sever("crm|PATSUPPORT", ["one", "nobody"])
+    assert vault.resolve("crm|PATSUPPORT", record) is None and vault.resolve("crm|HCPVISIBLE", other) == "one"
+    assert vault.records("crm|PATSUPPORT", ["one"]) == [record]  # its name stays, so that it can be taken back
+    assert vault.resolve("crm|PATSUPPORT", record) is None
+    assert vault.records("crm|PATSUPPORT", ["one"], revive=True) == [record]
+    assert vault.resolve("crm|PATSUPPORT", record) == "one"

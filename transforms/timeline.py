@@ -51,9 +51,9 @@ class Moment(NamedTuple):
     due: int = BEGINNING
 
     @property
-    def looks_back(self) -> bool:
-        """A what-if: the ledger has come further."""
-        return self.last is not None and self.horizon < self.last
+    def binds(self) -> bool:
+        """Does the ledger take this run in? Not a what-if, for which it has come too far."""
+        return self.last is not None and self.horizon >= self.last
 
 
 class Timeline(beam.PTransform):
@@ -142,6 +142,8 @@ class _Advance(beam.DoFn):
         for name, blob in self._ledger.timelines(list(names), shard, self._shards, self._moment.due).items():
             timeline = unpack(blob)
             patient = names.get(name) or _patient(timeline)
+            if not patient:  # it names nobody any more: there is nothing to decide
+                continue
             known[patient] = timeline
             arrived.setdefault(patient, [])
         return known
@@ -175,9 +177,9 @@ def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[
 
 
 def _patient(timeline: Known) -> str:
-    """Whose timeline it is: every fact of it says so."""
+    """Whose timeline it is, as every fact of it says; "" where none is left."""
     every = (timeline.copies, timeline.consents, timeline.changes, timeline.people, timeline.judgements, timeline.late)
-    return next(fact.patient for facts in every for fact in facts)
+    return next((fact.patient for facts in every for fact in facts), "")
 
 
 def _held(timeline: Known) -> int:

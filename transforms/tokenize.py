@@ -22,19 +22,20 @@ from transforms.rules.records import Names, scope_of
 
 
 class Tokenize(beam.PTransform):
-    """(shard, drafts) → (shard, crossings), one for each. `looks_back`: a what-if changes no token."""
+    """(shard, drafts) → (shard, crossings), one for each. `binds`: it goes into a ledger; any other run, a what-if too,
+    severs and revives no token."""
 
-    def __init__(self, policy: Policy, vault: Opens[Vault], *, looks_back: bool = False) -> None:
+    def __init__(self, policy: Policy, vault: Opens[Vault], *, binds: bool = False) -> None:
         super().__init__()
-        self._arguments = (policy, vault, looks_back)
+        self._arguments = (policy, vault, binds)
 
     def expand(self, drafts: beam.PCollection[Drafts]) -> beam.PCollection[Crossings]:
         return drafts | "GetRecordKeys" >> beam.ParDo(_Tokenize(*self._arguments)).with_output_types(Crossings)
 
 
 class _Tokenize(beam.DoFn):
-    def __init__(self, policy: Policy, vault: Opens[Vault], looks_back: bool) -> None:
-        self._policy, self._reference, self._looks_back = policy, vault, looks_back
+    def __init__(self, policy: Policy, vault: Opens[Vault], binds: bool) -> None:
+        self._policy, self._reference, self._binds = policy, vault, binds
 
     def setup(self) -> None:
         self._vault = self._reference.open()
@@ -55,8 +56,8 @@ class _Tokenize(beam.DoFn):
     def _payloads(self, draft: Draft, route: Route) -> Crossing:
         scope = scope_of(route.destination.name, route.purpose)
         patients = sorted(set(draft.patients))
-        keys = self._vault.records(scope, patients)
-        if draft.severed and not self._looks_back:
+        keys = self._vault.records(scope, patients, revive=self._binds and not draft.retracts)
+        if draft.severed and self._binds:
             self._vault.sever(scope, sorted(draft.severed))
         names = {patient: Names(key) for patient, key in zip(patients, keys, strict=True)}
         subjects = {patient: its.subject for patient, its in names.items()}

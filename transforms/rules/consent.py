@@ -1,4 +1,5 @@
-"""Consent: an event leaves the hospital only under one permit that grounds it and holds to the instant of disclosure.
+"""Consent: where an authorization is needed an event leaves only under one permit that grounds it and holds to the
+instant of disclosure; elsewhere it leaves unless a denial stops it.
 
 Read top to bottom; nothing here knows a clock, a file or a message format. A `Consent` is one rule of one version of
 one document, and stands for itself: what a nested provision inherits or excepts, its reader has worked out already.

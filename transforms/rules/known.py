@@ -40,6 +40,7 @@ class Known:
         self.rules = rules
         self.milestones = received.milestones
         self.places = received.places
+        self._routed = received.routed
         self._late = received.late
         self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self._consents = until_majority(received.consents, self.adult_at)
@@ -175,7 +176,7 @@ class Known:
         if decided[0] is REVIEW and self.judged.any:
             decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
-            return self._released(time, rule, decided)
+            return self._released(one, time, rule, decided)
         if keeps and horizon < rule.settles(time):
             return HELD, decided[1], decided[2]
         return decided
@@ -191,7 +192,7 @@ class Known:
             return REVIEW, Reason.TOO_LATE, ()
         return None
 
-    def _released(self, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
+    def _released(self, one: Milestone, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
         """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
         lateness has passed, never before, and never again."""
         if rule.shadow:
@@ -201,7 +202,7 @@ class Known:
         closes = rule.window.closes(time)
         if self.horizon < closes:
             return HELD, Reason.WINDOW_OPEN, decided[2]
-        if closes <= self.rules.last:
+        if closes <= self.rules.last and any(one is new for new in self._routed):  # what was held is counted yet
             return Verdict.SUPPRESSED, Reason.WINDOW_CLOSED, decided[2]
         return decided
 

@@ -156,6 +156,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
     reachable = {p.what for p in pairs if p.reachable}
     kept |= reachable
+    kept |= {c.what for c in received.copies if c.sensitive or c.cancels}  # what only ever tightens is never forgotten
     if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
         kept |= {what for one in reachable for what in conflicting.get(one, ())}
     if any(c.since is not None and c.what in kept for c in received.copies):  # judged by all that was dispensed
