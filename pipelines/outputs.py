@@ -192,7 +192,7 @@ def _refuse_others(folder: Path, ours: set[str], beside: Sequence[str]) -> None:
     """Raises ConfigurationError if the folder holds other runs than ours, or files that no run left there."""
     runs = sorted(path.stem for path in (folder / "manifest").glob("*.json"))
     if others := [one for one in runs if one not in ours]:
-        as_of = _readable(others[0].split("-")[0])
+        as_of = _readable(others[-1].split("-")[0])
         raise ConfigurationError("--output", f"the folder holds another run, of --as-of {as_of}", _CHOICES)
     names = {path.name for path in folder.iterdir()} - {*_BEFORE, *beside} if folder.is_dir() else set()
     if not runs and any(not (name == "manifest" and _empty(folder / name)) for name in names):

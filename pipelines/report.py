@@ -36,7 +36,7 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     if summary["cells"] or summary["cells_withheld"] or summary["cells_open"]:
         console.print(
             f"{summary['cells']:,} aggregate cells published, {summary['cells_withheld']:,} withheld as too small, "
-            f"{summary['cells_open']:,} of days not over yet"
+            f"{summary['cells_open']:,} wait for their day to end"
         )
     if summary["held"] or summary["retracted"] or summary["restored"]:
         console.print(

@@ -172,6 +172,14 @@ def test_a_folder_within_the_input(desk: Desk, option: str, inputs: str, folder:
 # --- the state folder ---------------------------------------------------------------------------------------------
 
 
+def test_keys_are_made_once(desk: Desk) -> None:
+    assert desk._run("keys", "new", "state").code == 0
+    kept = (desk.folder / "state/keyset.json").read_bytes()
+    again = desk._run("keys", "new", "state")
+    assert (again.code, again.out) == (2, "") and again.err.startswith("limen: DIR: state holds a keyset already")
+    assert (desk.folder / "state/keyset.json").read_bytes() == kept
+
+
 def state_of(desk: Desk) -> Path:
     assert desk._run("keys", "new", "state").code == 0
     return desk.folder / "state"

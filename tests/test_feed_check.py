@@ -462,6 +462,7 @@ def test_a_profile_is_read_as_strictly_as_it_is_written(spoil: Callable[[Json], 
         pytest.param(("nothing.hl7",), "PATH", id="no such file"),
         pytest.param((".", "--profile", "nothing.json"), "--profile", id="no profile"),
         pytest.param((".", "--record", "nowhere/p.json"), "--record", id="no folder to record in"),
+        pytest.param((".", "--record", "a.hl7"), "--record", id="over the feed itself"),
         pytest.param((".", "--policy", "."), "--policy", id="no policy"),
     ],
 )
