@@ -79,4 +79,5 @@ class Boundary(beam.PTransform):
         return Boundary.Out(*effects, decided.kept, counts)
 
     def _audit(self, branch: str) -> Audit:
-        return Audit(branch, self._policy, self._moment.horizon, self._run, self._keys, self._log)
+        stream = "" if self._moment.last is None else self._run
+        return Audit(branch, self._policy, self._moment.horizon, self._run, self._keys, self._log, stream)

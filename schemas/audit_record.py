@@ -5,7 +5,7 @@ verdict, reason, rule and the consents it rests on. Where: route, purpose, desti
 in its revision, what was done to each field, and how identifying the result is.
 
 `record` is a pure function of (event, route, policy, verdict, ordinal, copy), never of a token, so that a retry or a
-second run writes the same records.
+second run writes the same records; over a ledger the run stands for the route of an outcome that has none.
 """
 
 from array import array
@@ -132,10 +132,13 @@ class Records:
         horizon: int,
         policy: str,
         policy_digest: str,
+        stream: str = "",
     ) -> pa.Table:
-        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log."""
+        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log; `stream` is the
+        run's name if it is one of many over a ledger: what becomes of a message is numbered within its run."""
         alike, event, places = self._alike, _opaque(self._events), pa.array(self._places, pa.int32())
-        ends = [f"{r}.{its.verdict}.{its.ordinal}.{its.copy}" for r, its in zip(self._routes, alike, strict=True)]
+        of = zip(self._routes, alike, strict=True)
+        ends = [f"{route or stream}.{its.verdict}.{its.ordinal}.{its.copy}" for route, its in of]
         record = _identifiers(event, pa.array(ends, pa.string()).take(places), policy_digest)
         order = pc.sort_indices(record)
         places = places.take(order)

@@ -305,6 +305,8 @@ def test_a_rejected_message_that_comes_again_leaves_the_sealed_one(place: Place)
     place.run("2026-03-03", nobody)
     before = {name: content for name, content in tree(place.output).items() if "quarantine" in name}
     assert place.run("2026-03-04", nobody, signed(), name="again").summary["rejected"] == 1
+    names = [one["record"] for one in records(place.output)]
+    assert len(set(names)) == len(names)  # two rejects, two records
     assert {name: content for name, content in tree(place.output).items() if "quarantine" in name} == before
     assert place.run("2026-03-03", nobody).repeated and place.run("2026-03-04", nobody, signed(), name="again").repeated
 

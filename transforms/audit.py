@@ -44,13 +44,21 @@ class Audited(NamedTuple):
 
 
 class Audit(beam.PTransform):
-    """(shard, crossings or outcomes) → their effects, once their records are durable in the audit log."""
+    """(shard, crossings or outcomes) → their effects, once their records are durable in the audit log. `stream`: the
+    run's name, if it is one of many over a ledger."""
 
     def __init__(
-        self, branch: str, policy: Policy, horizon: int, run: str, keys: Opens[Keyset], log: Opens[AuditLog]
+        self,
+        branch: str,
+        policy: Policy,
+        horizon: int,
+        run: str,
+        keys: Opens[Keyset],
+        log: Opens[AuditLog],
+        stream: str = "",
     ) -> None:
         super().__init__()
-        self._arguments = (branch, policy, horizon, run, keys, log)
+        self._arguments = (branch, policy, horizon, run, keys, log, stream)
 
     @no_annotations
     def expand(self, batches):
@@ -62,10 +70,17 @@ class Audit(beam.PTransform):
 
 class _Audit(beam.DoFn):
     def __init__(
-        self, branch: str, policy: Policy, horizon: int, run: str, keys: Opens[Keyset], log: Opens[AuditLog]
+        self,
+        branch: str,
+        policy: Policy,
+        horizon: int,
+        run: str,
+        keys: Opens[Keyset],
+        log: Opens[AuditLog],
+        stream: str = "",
     ) -> None:
         self._branch, self._policy, self._horizon, self._run = branch, policy, horizon, run
-        self._keys, self._reference = keys, log
+        self._keys, self._reference, self._stream = keys, log, stream
 
     def setup(self) -> None:
         keyset = self._keys.open()
@@ -109,7 +124,9 @@ class _Audit(beam.DoFn):
             kept[outcome.route].add(outcome)
         for those in kept.values():
             self._kept(those.entries(), records)
-        table = records.table(self._words, self._consent, self._horizon, self._policy.name, self._policy.digest)
+        table = records.table(
+            self._words, self._consent, self._horizon, self._policy.name, self._policy.digest, self._stream
+        )
         self._log.append(f"{name}-{self._branch}", table)
 
         for route, lines in payloads.items():
