@@ -134,8 +134,8 @@ class Records:
         policy_digest: str,
         stream: str = "",
     ) -> pa.Table:
-        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log; `stream` is the
-        run's name if it is one of many over a ledger: what becomes of a message is numbered within its run."""
+        """A table of `SCHEMA`, sorted by record id. `reference` names a consent version in the audit log; `stream` is
+        the run's name if it is one of many over a ledger: what becomes of a message is numbered within its run."""
         alike, event, places = self._alike, _opaque(self._events), pa.array(self._places, pa.int32())
         of = zip(self._routes, alike, strict=True)
         ends = [f"{route or stream}.{its.verdict}.{its.ordinal}.{its.copy}" for route, its in of]
