@@ -131,8 +131,11 @@ def _at_end_of_block(message: Message, mark: int) -> list[Message]:
     body, end, rest = message.body.partition(_END_OF_BLOCK)
     if not end:
         return [message]
-    behind = rest.strip(_FRAMING).removeprefix(BOM).strip(_FRAMING)
-    position = message.position + mark + len(body) + 1 + rest.index(behind)
+    behind = rest.lstrip(_FRAMING)
+    while behind.startswith(BOM):
+        behind = behind.removeprefix(BOM).lstrip(_FRAMING)
+    position = message.position + mark + len(body) + 1 + len(rest) - len(behind)
+    behind = behind.rstrip(_FRAMING)
     return [Message(body.rstrip(_FRAMING), message.position), *([Message(behind, position)] if behind else [])]
 
 

@@ -180,6 +180,7 @@ def _positions(form: Format, data: bytes) -> list[int]:
 @example((Format.NDJSON, (LINE + b"\r\n") * 5), 12, 3, 50)
 @example((Format.HL7, b"MSH|\x1c\r" + BOM), 1, 1, 4)
 @example((Format.HL7, BOM + b"MSH|\x1c\rMSH"), 1, 1, 4)
+@example((Format.HL7, b"MSH|" + (b"\x1c\r" + BOM) * 2), 1, 1, 4)
 def test_any_grid_gives_the_same_messages(file: tuple[Format, bytes], step: int, chunk: int, limit: int) -> None:
     form, data = file
     with tempfile.TemporaryDirectory() as folder:
