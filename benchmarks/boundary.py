@@ -168,6 +168,7 @@ def stages(folder: Path, events: int) -> None:
     from pipelines.sources import find, read, spans
     from pipelines.vault import VaultRef
     from schemas.instant import from_fhir
+    from schemas.timeline import Moment
     from transforms import audit, decode, deidentify, timeline, tokenize
     from transforms.batch import Outcomes
 
@@ -176,6 +177,7 @@ def stages(folder: Path, events: int) -> None:
     keys.create(state)
     reference, horizon = keys.KeysetRef(str(state)), from_fhir(AS_OF)
     assert horizon is not None
+    moment = Moment(horizon.time)
     source = folder / f"{events}.ndjson"
     shards = max(1, source.stat().st_size // 8_000_000)
 
@@ -198,15 +200,15 @@ def stages(folder: Path, events: int) -> None:
             grouped.setdefault(one[0], []).append(one[1])
     decided = spent(
         "timeline",
-        lambda: stage(timeline._Advance(known, timeline.Moment(horizon.time), shards, None), grouped.items()),
+        lambda: stage(timeline._Advance(known, moment, shards, None), grouped.items()),
     )
     allowed = [one for one in decided if isinstance(one, Outcomes)]  # type: ignore[attr-defined]
     others = [one.value for one in decided if not isinstance(one, Outcomes) and one.tag in ("suppressed", "set_aside")]  # type: ignore[attr-defined]
     drafts = spent("deidentify", lambda: stage(deidentify._Deidentify(known, horizon.time), allowed))
     crossings = spent("tokenize", lambda: stage(tokenize._Tokenize(known, VaultRef(str(state)), False), drafts))
     log = StagedLog(str(folder / "log"))
-    spent("audit", lambda: stage(audit._Audit("allowed", known, horizon.time, "run", reference, log), crossings))
-    spent("audit rest", lambda: stage(audit._Audit("suppressed", known, horizon.time, "run", reference, log), others))
+    spent("audit", lambda: stage(audit._Audit("allowed", known, moment, "run", reference, log), crossings))
+    spent("audit rest", lambda: stage(audit._Audit("suppressed", known, moment, "run", reference, log), others))
     print(
         f"  largest resident memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
     )

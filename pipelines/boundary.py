@@ -19,11 +19,12 @@ from apache_beam.typehints.decorators import no_annotations
 from schemas.keyset import Keyset
 from schemas.policy import Policy
 from schemas.stores import AuditLog, Ledger, Opens, Vault
+from schemas.timeline import Moment
 from transforms.aggregate import Aggregate
 from transforms.audit import Audit
 from transforms.decode import Decode
 from transforms.deidentify import Deidentify
-from transforms.timeline import Moment, Timeline
+from transforms.timeline import Timeline
 from transforms.tokenize import Tokenize
 
 File = tuple[str, bytes]  # (path below the output folder, content)
@@ -79,5 +80,4 @@ class Boundary(beam.PTransform):
         return Boundary.Out(*effects, decided.kept, counts)
 
     def _audit(self, branch: str) -> Audit:
-        stream = "" if self._moment.last is None else self._run
-        return Audit(branch, self._policy, self._moment.horizon, self._run, self._keys, self._log, stream)
+        return Audit(branch, self._policy, self._moment, self._run, self._keys, self._log)

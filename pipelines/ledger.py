@@ -87,22 +87,22 @@ _OVERDUE = _ROWS.where(
 class Committed(NamedTuple):
     """A run that the ledger holds: its manifest, and whether all of its files are in place."""
 
-    run: str
     manifest: bytes
     published: bool
 
 
 class Standing(NamedTuple):
     """How far the ledger has come: the horizon and the policy (digest) of its last run, how many pairs it holds back,
-    and all of its runs."""
+    all of its runs, and what the CRM records of each of their routes are."""
 
     horizon: int
     policy: str
     held: int
     runs: Mapping[str, Committed]
+    routes: Mapping[str, str]
 
 
-NEW = Standing(BEGINNING, "", 0, {})
+NEW = Standing(BEGINNING, "", 0, {}, {})
 
 
 class Run(NamedTuple):
@@ -216,8 +216,9 @@ class SqlLedger:
         """How far the ledger has come."""
         with _guarded(), self._engine.connect() as connection:
             rows = connection.execute(select(_RUNS).order_by(_RUNS.c.place)).all()
-        runs = {row.run: Committed(row.run, row.manifest, row.published) for row in rows}
-        return Standing(rows[-1].horizon, rows[-1].policy, rows[-1].held, runs) if rows else NEW
+            routes = {row.route: row.records for row in connection.execute(select(_ROUTES))}
+        runs = {row.run: Committed(row.manifest, row.published) for row in rows}
+        return Standing(rows[-1].horizon, rows[-1].policy, rows[-1].held, runs, routes) if rows else NEW
 
     def due(self, due: int) -> int:
         """For how many patients something is due by then."""
@@ -226,19 +227,13 @@ class SqlLedger:
                 select(func.count()).select_from(_TIMELINES).where(_TIMELINES.c.due <= due)
             ).scalar_one()
 
-    def lost(self, routes: Mapping[str, str]) -> list[str]:
-        """The routes of earlier runs that these leave out, or whose records they make something else."""
-        with _guarded(), self._engine.connect() as connection:
-            known = connection.execute(select(_ROUTES)).all()
-        return sorted(row.route for row in known if routes.get(row.route) != row.records)
-
     def commit(self, run: Run, rows: Iterable[Sequence[Row]], runs_before: int, manifest: bytes) -> None:
         """The commit point: everything of a run, or nothing. Refused if another run came in between."""
         with _guarded(), self._engine.begin() as connection:
             if connection.execute(select(func.count()).select_from(_RUNS)).scalar_one() != runs_before:
                 raise StoreError("ledger_moved_on")
             for batch in rows:
-                _write(connection, batch)
+                _put(connection, _TIMELINES, [row._asdict() for row in batch])
             _put(connection, _ROUTES, [{"route": route, "records": records} for route, records in run.routes.items()])
             row = {name: value for name, value in run._asdict().items() if name != "routes"}
             connection.execute(_RUNS.insert(), {**row, "published": False, "manifest": manifest})
@@ -272,10 +267,6 @@ class SqlLedger:
 def _edge(shard: int, shards: int) -> bytes:
     """The first name of a shard: names are cut into even ranges by their first 32 bits."""
     return (-(-(shard << 32) // shards)).to_bytes(4, "big")
-
-
-def _write(connection: Connection, rows: Sequence[Row]) -> None:
-    _put(connection, _TIMELINES, [row._asdict() for row in rows])
 
 
 def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:

@@ -17,14 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from pipelines import keys
+from pipelines import keys, published
 from schemas.errors import ConfigurationError, LawBroken, StoreError
 from schemas.instant import from_fhir, micros, text_of
-from schemas.manifest import Manifest
 from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.verdict import NONCE, Because, Matter, Said, event
@@ -174,46 +171,17 @@ def _append(path: Path, line: bytes, option: str) -> None:
 
 def _open(folder: Path, public: bytes | None) -> dict[str, Item]:
     """The items that no later line closed, by id; of the files that the signed manifests name, and of no other."""
-    manifests = sorted((folder / "manifest").glob("*.json"))
-    if not manifests:
-        raise ConfigurationError("DIR", "the folder holds no run", "name the --output of a run")
     asked: dict[str, Item] = {}
     closed: set[str] = set()
-    for manifest in manifests:
-        content = manifest.read_bytes()
-        for file in Manifest.verified(content, public or _public_key(folder, content)).files:
-            if file.path.startswith("review/"):
-                for line in _published(folder / file.path, file.sha256).splitlines():
-                    one = msgspec.json.decode(line, type=dict[str, Any])
-                    if "closed" in one:
-                        closed.add(msgspec.convert(one, Closed).id)
-                    else:
-                        item = msgspec.json.decode(line, type=Item)
-                        asked[item.id] = item
+    for _, content in published.files(folder, published.runs(folder, public), "review", ".jsonl"):
+        for line in content.splitlines():
+            one = msgspec.json.decode(line, type=dict[str, Any])
+            if "closed" in one:
+                closed.add(msgspec.convert(one, Closed).id)
+            else:
+                item = msgspec.json.decode(line, type=Item)
+                asked[item.id] = item
     return {name: item for name, item in asked.items() if name not in closed}
-
-
-def _published(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise LawBroken("a_published_file_is_missing_or_changed")
-    return content
-
-
-def _public_key(folder: Path, manifest: bytes) -> bytes:
-    """The verification key that lies beside the audit log, of one of those who signed."""
-    for keyid in sorted(Manifest.signers(manifest)):
-        if keyid.isalnum() and (path := folder / "audit" / f"limen-{keyid}.pem").is_file():
-            try:
-                key = load_pem_public_key(path.read_bytes())
-            except ValueError:
-                break
-            if isinstance(key, Ed25519PublicKey):
-                return key.public_bytes_raw()
-    raise LawBroken("public_key_missing_or_unreadable")
 
 
 def _time(text: str) -> int:

@@ -11,6 +11,20 @@ from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
 
+class Moment(NamedTuple):
+    """When a run decides: up to which horizon, and up to which one the ledger's last run did (None: no ledger). `due`:
+    who is woken, though nothing arrived."""
+
+    horizon: int
+    last: int | None = None
+    due: int = BEGINNING
+
+    @property
+    def binds(self) -> bool:
+        """Does the ledger take this run in? Not a what-if, for which it has come too far."""
+        return self.last is not None and self.horizon >= self.last
+
+
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One verdict. `route` is "" for a message's own outcome (repeated, consent, …).
 

@@ -32,8 +32,8 @@ from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.recipe import Action
 from schemas.route import Route
+from schemas.timeline import Moment
 from transforms.rules.recipe import compiled
-from transforms.timeline import Moment
 
 ROOT = Path(__file__).parent.parent
 STEPS = ROOT / "tests/golden/steps.txt"

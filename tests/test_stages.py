@@ -20,11 +20,11 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.route import Route
 from schemas.seal import REVIEW_INFO, unseal
-from schemas.timeline import Outcome
+from schemas.timeline import Moment, Outcome
 from transforms.audit import Audit
 from transforms.batch import Crossings, Drafts, Outcomes
 from transforms.deidentify import Deidentify
-from transforms.timeline import Moment, Timeline
+from transforms.timeline import Timeline
 from transforms.tokenize import Tokenize
 
 HORIZON = at(24 * 40)
@@ -243,7 +243,7 @@ def crossings(policy: Policy, *events: Milestone) -> list[Any]:
 
 
 def audited(policy: Policy, branch: str, batches: list[Any], *, fails: bool = False) -> dict[str, list[Any]]:
-    return run(batches, Audit(branch, policy, HORIZON, RUN, Keys(), Log(fails=fails)), EFFECTS)
+    return run(batches, Audit(branch, policy, Moment(HORIZON), RUN, Keys(), Log(fails=fails)), EFFECTS)
 
 
 def test_audit_records_releases_before_they_leave(policy: Policy) -> None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 
-from schemas.instant import DAY, from_fhir, zone
 from schemas.policy import Policy
+from transforms.rules.routing import window_of
 
 
 class Aggregated(NamedTuple):
@@ -69,9 +69,7 @@ class _Aggregate(beam.DoFn):
         yield TaggedOutput("counts", (f"aggregate-{name}", json.dumps(counts).encode()))
 
     def _closed(self, day: str) -> bool:
-        found = from_fhir(day, zone(self._policy.zone))
-        lateness = self._policy.limits.lateness_days * DAY
-        return found is not None and found.time + found.span + lateness <= self._horizon
+        return window_of(self._policy).closes_on(day) <= self._horizon
 
 
 def _parquet(columns: list[str], cells: list[tuple[str, ...]], patients: Counter[tuple[str, ...]]) -> bytes:

@@ -26,6 +26,7 @@ from schemas.opaque import opaque
 from schemas.policy import Policy
 from schemas.route import Route
 from schemas.stores import AuditLog, Opens
+from schemas.timeline import Moment
 from transforms.batch import Crossings, Gathering, Outcomes
 from transforms.defects import without_values
 from transforms.rules.digests import Mac
@@ -44,21 +45,13 @@ class Audited(NamedTuple):
 
 
 class Audit(beam.PTransform):
-    """(shard, crossings or outcomes) → their effects, once their records are durable in the audit log. `stream`: the
-    run's name, if it is one of many over a ledger."""
+    """(shard, crossings or outcomes) → their effects, once their records are durable in the audit log."""
 
     def __init__(
-        self,
-        branch: str,
-        policy: Policy,
-        horizon: int,
-        run: str,
-        keys: Opens[Keyset],
-        log: Opens[AuditLog],
-        stream: str = "",
+        self, branch: str, policy: Policy, moment: Moment, run: str, keys: Opens[Keyset], log: Opens[AuditLog]
     ) -> None:
         super().__init__()
-        self._arguments = (branch, policy, horizon, run, keys, log, stream)
+        self._arguments = (branch, policy, moment, run, keys, log)
 
     @no_annotations
     def expand(self, batches):
@@ -70,24 +63,17 @@ class Audit(beam.PTransform):
 
 class _Audit(beam.DoFn):
     def __init__(
-        self,
-        branch: str,
-        policy: Policy,
-        horizon: int,
-        run: str,
-        keys: Opens[Keyset],
-        log: Opens[AuditLog],
-        stream: str = "",
+        self, branch: str, policy: Policy, moment: Moment, run: str, keys: Opens[Keyset], log: Opens[AuditLog]
     ) -> None:
-        self._branch, self._policy, self._horizon, self._run = branch, policy, horizon, run
-        self._keys, self._reference, self._stream = keys, log, stream
+        self._branch, self._policy, self._moment, self._run = branch, policy, moment, run
+        self._keys, self._reference = keys, log
 
     def setup(self) -> None:
         keyset = self._keys.open()
         self._log = self._reference.open()
         self._consents = Mac(keyset.derive(KeyPurpose.AUDIT, "consent"))
         self._desks = {r.route: Desk(r, self._policy, keyset) for r in self._policy.routes if r.delivers == "payloads"}
-        self._items = ReviewItems(self._policy, self._horizon, keyset)
+        self._items = ReviewItems(self._policy, self._moment.horizon, keyset)
         self._words = {"": Words("", "", "", "")} | {route.route: self._of(route) for route in self._policy.routes}
 
     def _of(self, route: Route) -> Words:
@@ -124,9 +110,9 @@ class _Audit(beam.DoFn):
             kept[outcome.route].add(outcome)
         for those in kept.values():
             self._kept(those.entries(), records)
-        table = records.table(
-            self._words, self._consent, self._horizon, self._policy.name, self._policy.digest, self._stream
-        )
+        stream = "" if self._moment.last is None else self._run
+        policy, horizon = self._policy, self._moment.horizon
+        table = records.table(self._words, self._consent, horizon, policy.name, policy.digest, stream)
         self._log.append(f"{name}-{self._branch}", table)
 
         for route, lines in payloads.items():

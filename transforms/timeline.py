@@ -20,12 +20,12 @@ from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.stores import Ledger, Opens
-from schemas.timeline import Outcome, Row, pack, pack_rows, unpack
+from schemas.timeline import Moment, Outcome, Row, pack, pack_rows, unpack
 from schemas.timeline import Timeline as Known
 from transforms.batch import Outcomes
 from transforms.defects import without_values
 from transforms.rules.routing import Rules, rules
-from transforms.rules.timeline import Counts, advance
+from transforms.rules.timeline import WRITES, Counts, advance
 
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()
@@ -40,20 +40,6 @@ class Decided(NamedTuple):
     set_aside: beam.PCollection[Outcomes]
     counts: beam.PCollection[tuple[str, bytes]]
     kept: beam.PCollection[tuple[str, bytes]]
-
-
-class Moment(NamedTuple):
-    """When a run decides: up to which horizon, and up to which one the ledger's last run did (None: no ledger). `due`:
-    who is woken, though nothing arrived."""
-
-    horizon: int
-    last: int | None = None
-    due: int = BEGINNING
-
-    @property
-    def binds(self) -> bool:
-        """Does the ledger take this run in? Not a what-if, for which it has come too far."""
-        return self.last is not None and self.horizon >= self.last
 
 
 class Timeline(beam.PTransform):
@@ -105,7 +91,7 @@ class _Advance(beam.DoFn):
 
     def _moved(self, key: bytes, wires: Iterable[bytes]) -> Iterable[Outcomes | TaggedOutput]:
         arrived, made = _by_patient(wires)
-        known = self._known(int.from_bytes(key, "big"), arrived)
+        known, names = self._known(int.from_bytes(key, "big"), arrived)
         sorted_out: dict[Verdict, list[Outcome]] = {verdict: [] for verdict in Verdict}
         routed = pairs = held = 0
         rows: list[Row] = []
@@ -118,9 +104,9 @@ class _Advance(beam.DoFn):
                 sorted_out[outcome.verdict].append(outcome)
             if self._ledger:
                 held += _held(moved.timeline) - _held(before)
-                name = self._ledger.name(patient)
+                name = names[patient]
                 rows.append(Row(name, moved.due, self._ledger.sealed(name, pack(moved.timeline))))
-        written = [o for verdict in WRITTEN for o in sorted_out[verdict]]
+        written = [o for verdict in WRITES for o in sorted_out[verdict]]
         kept_back = sorted_out[Verdict.SUPPRESSED] + sorted_out[Verdict.HELD]
         aside = [o for verdict in ASIDE for o in sorted_out[verdict]] + _numbered(made)
         yield Outcomes(key, written)
@@ -132,24 +118,24 @@ class _Advance(beam.DoFn):
         if rows:
             yield TaggedOutput("kept", (f"{key.hex()}.rows", pack_rows(rows)))
 
-    def _known(self, shard: int, arrived: dict[str, list[AnyFact]]) -> dict[str, Known]:
+    def _known(self, shard: int, arrived: dict[str, list[AnyFact]]) -> tuple[dict[str, Known], dict[str, bytes]]:
         """The timelines that the ledger has for this shard: of those who arrived, and of those for whom something is
-        due, to whom nothing arrived."""
+        due, to whom nothing arrived; and what the ledger calls each patient."""
         if self._ledger is None:
-            return {}
-        names = {self._ledger.name(patient): patient for patient in arrived}
+            return {}, {}
+        names = {patient: self._ledger.name(patient) for patient in arrived}
+        patients = {name: patient for patient, name in names.items()}
         known = {}
-        for name, blob in self._ledger.timelines(list(names), shard, self._shards, self._moment.due).items():
+        for name, blob in self._ledger.timelines(list(patients), shard, self._shards, self._moment.due).items():
             timeline = unpack(blob)
-            patient = names.get(name) or _patient(timeline)
+            patient = patients.get(name) or _patient(timeline)
             if not patient:  # it names nobody any more: there is nothing to decide
                 continue
-            known[patient] = timeline
+            known[patient], names[patient] = timeline, name
             arrived.setdefault(patient, [])
-        return known
+        return known, names
 
 
-WRITTEN = (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED)  # what changes a CRM record
 ASKED = (Verdict.REVIEW, Verdict.ASKED_AGAIN, Verdict.REVIEW_CLOSED)  # what a reviewer is asked, or no more
 ASIDE = (Verdict.REPEATED, Verdict.UNROUTED, Verdict.CONSENT, Verdict.CONTROL)
 

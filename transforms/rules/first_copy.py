@@ -108,12 +108,11 @@ class Received:
         else:
             self.changes.append(fact)
             if fact.counted:
-                place = len(self._seen[fact.key]) - 1
-                self.outcomes.append(Outcome(fact, "", Verdict.CONTROL, Reason.IDENTITY, (), place))
+                self._recorded(fact, Reason.IDENTITY, Verdict.CONTROL)
 
-    def _recorded(self, fact: Consent | Judgement) -> None:
+    def _recorded(self, fact: AnyFact, reason: Reason = Reason.RECORDED, verdict: Verdict = Verdict.CONSENT) -> None:
         place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own
-        self.outcomes.append(Outcome(fact, "", Verdict.CONSENT, Reason.RECORDED, (), place))
+        self.outcomes.append(Outcome(fact, "", verdict, reason, (), place))
 
     def take_late(self) -> None:
         """What came too late speaks only where nothing timely says the same, so it is judged after all else."""

@@ -49,10 +49,7 @@ class Known:
         self._died = any(person.died for person in received.people)
         # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
         self._standings: dict[str | tuple[str, Kind], Standing] = {}
-        self._by_kind = False
-        for consent in self._consents:
-            if consent.kinds is not None:
-                self._by_kind = True
+        self._by_kind = any(consent.kinds is not None for consent in self._consents)
         self.judged = Judgements(received, self.adult_at, horizon)
         self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)

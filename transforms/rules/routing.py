@@ -25,8 +25,17 @@ class Window(NamedTuple):
 
     def closes(self, time: int) -> int:
         """When the day of an event is counted, once and for all."""
-        day = from_fhir(day_of(time, self.calendar), self.calendar)
-        return time if day is None else day.time + day.span + self.lateness
+        return self.closes_on(day_of(time, self.calendar))
+
+    def closes_on(self, day: str) -> int:
+        """The same of a day (YYYY-MM-DD); never, if it is none."""
+        found = from_fhir(day, self.calendar)
+        return FOREVER if found is None else found.time + found.span + self.lateness
+
+
+def window_of(policy: Policy) -> Window:
+    """How all aggregates of a policy are cut."""
+    return Window(zone(policy.zone), policy.limits.lateness_days * DAY)
 
 
 class RouteRule(NamedTuple):
@@ -80,9 +89,7 @@ def _rule(route: Route, policy: Policy) -> RouteRule:
         begins,
         ends,
     )
-    window = None
-    if route.delivers == "aggregates":
-        window = Window(zone(policy.zone), policy.limits.lateness_days * DAY)
+    window = window_of(policy) if route.delivers == "aggregates" else None
     token = scope_of(route.destination.name, route.purpose)
     return RouteRule(route.route, scope, route.record == "state", route.enabled, route.shadow, token, window)
 

@@ -34,7 +34,7 @@ class Counts(NamedTuple):
     pairs: int = 0
 
 
-WRITES = frozenset({Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED})  # what reaches a CRM record
+WRITES = (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED)  # what reaches a CRM record
 
 
 def advance(
