@@ -88,6 +88,7 @@ class _Decode(beam.DoFn):
         types: Counter[str] = Counter()
         statuses: list[tuple[str, int | None, list[int]]] = []
         read, form, name, count = self._reader.read, block.form, self._messages.name, self._shards
+        placed = self._placed
         for message in block.messages:
             for counted in read(form, message):
                 received += 1
@@ -100,10 +101,11 @@ class _Decode(beam.DoFn):
                         types[f"{fact.verdict} {fact.type}"] += 1
                         shard = crc32(fact.key) % count
                     else:
-                        newest = max(newest, _dated(fact))
+                        if (dated := _dated(fact)) > newest:
+                            newest = dated
                         # what crosses the seam, and what the audit log calls the message: nobody can guess a key
                         force_setattr(fact, "key", name(fact.key))
-                        shard = self._shard(fact.patient)
+                        shard = placed[fact.patient] if fact.patient in placed else self._place(fact.patient)
                     if shard in shards:
                         shards[shard].append(fact)
                     else:
@@ -116,13 +118,11 @@ class _Decode(beam.DoFn):
             counts["statuses"] = statuses
         yield TaggedOutput("counts", (f"decode-{block.part}-{form}-{position}", json.dumps(counts).encode()))
 
-    def _shard(self, patient: str) -> int:
-        """A patient's shard, which the ledger knows too."""
-        shard = self._placed.get(patient)
-        if shard is None:
-            if len(self._placed) == REMEMBERED:
-                self._placed.clear()
-            shard = self._placed[patient] = shard_of(self._patients.name(patient.encode()), self._shards)
+    def _place(self, patient: str) -> int:
+        """A patient's shard, which the ledger knows too; remembered."""
+        if len(self._placed) == REMEMBERED:
+            self._placed.clear()
+        shard = self._placed[patient] = shard_of(self._patients.name(patient.encode()), self._shards)
         return shard
 
     def _rejected(self, counted: Counted, block: Block, message: Message) -> Made:

@@ -73,6 +73,7 @@ class Counted(Part, frozen=True, gc=False):
 Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]
 
 _any = msgspec.json.Decoder()
+_written = msgspec.json.Encoder().encode
 _carried = msgspec.json.Decoder(Carried)
 _bundle = msgspec.json.Decoder(Bundle)
 _batch = msgspec.json.Decoder(list[msgspec.Raw])
@@ -253,13 +254,17 @@ def unambiguous(body: bytes) -> object:
     so that two readers could read it differently.
 
     A member that was named twice is gone once the text is read, and with it a pair of quotation marks: written down
-    again, the text has fewer of them. Only a mark that is written as \\u0022 has to be looked for in a slower way.
+    again, the text is another one and has fewer of them. Only a mark that is written as \\u0022 has to be looked for in
+    a slower way.
     """
     try:
         tree = _any.decode(body)
-        if b"\\" in body and b"\\u0022" in body:
+        again = _written(tree)
+        if again == body:
+            return tree
+        if b"\\u0022" in body:
             json.loads(body, object_pairs_hook=_each_once)
-        elif msgspec.json.encode(tree).count(b'"') != body.count(b'"'):
+        elif again.count(b'"') != body.count(b'"'):
             raise MessageError(Reason.DUPLICATE_JSON_KEY)
     except RecursionError:
         raise MessageError(Reason.TOO_DEEP) from None

@@ -67,10 +67,11 @@ def split_reference(reference: str) -> tuple[str, str]:
     >>> split_reference("https://ehr.example/fhir/Patient/7/_history/2")
     ('https://ehr.example/fhir', 'Patient/7')
     """
-    parts = reference.split("/_history/", 1)[0].rsplit("/", 2)
-    if len(parts) < 2:
-        return "", reference
-    return (parts[0] if len(parts) == 3 else ""), f"{parts[-2]}/{parts[-1]}"
+    text = reference.partition("/_history/")[0]
+    parts = text.rsplit("/", 2)
+    if len(parts) == 2:  # the usual case
+        return "", text
+    return (parts[0], f"{parts[1]}/{parts[2]}") if len(parts) == 3 else ("", reference)
 
 
 def patient_of(reference: Reference | None, around: Around) -> str:
@@ -78,19 +79,14 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     if reference is None or (reference.type or "Patient") != "Patient":
         return ""
     if not reference.reference:  # the usual case in a feed: known by identifier alone
-        return (
-            preferred(identifiers([reference.identifier]), around.reading.identity_types)
-            if reference.identifier
-            else ""
-        )
-    text = (reference.reference or "").partition("/_history/")[0]
+        return _by_identifier(reference, around)
+    text = reference.reference.partition("/_history/")[0]
     base, local = split_reference(text)
     literal = local.startswith("Patient/") and local != "Patient/"
     if text and not literal and text not in around.patients and not text.startswith(("urn:", "#", "Patient?")):
         return ""  # of another type: a group, a device
-    if reference.identifier is not None:
-        if key := preferred(identifiers([reference.identifier]), around.reading.identity_types):
-            return key
+    if key := _by_identifier(reference, around):
+        return key
     if text in around.patients and (held := around.patients[text]) != "":
         return held or ""
     source = around.source or around.reading.source
@@ -99,6 +95,12 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     if text.startswith("Patient?"):
         return _conditional(text)
     return patient_key(base or source, local) if literal else ""
+
+
+def _by_identifier(reference: Reference, around: Around) -> str:
+    """The patient key by the identifier that a reference carries, "" if it has none to use."""
+    one = reference.identifier
+    return "" if one is None else preferred(identifiers([one]), around.reading.identity_types)
 
 
 def is_patient(reference: Reference, around: Around) -> bool:

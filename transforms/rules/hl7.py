@@ -142,12 +142,15 @@ class Hl7Message:
         at = text.find(f"\r{name}{self._delimiters.field}") + 1
         return Segment(text[at : text.index("\r", at)], self._delimiters) if at else None
 
-    def every(self, *names: str) -> list[Segment]:
-        """All segments of these names in the order of the message; `field(0)` is a segment's name."""
-        starts = tuple([name + self._delimiters.field for name in names])
-        if f"\r{starts[0]}" not in self._text and len(starts) == 1:  # the usual case: no line is looked at
-            return []
-        return [Segment(line, self._delimiters) for line in self._text.split("\r") if line.startswith(starts)]
+    def every(self, name: str) -> list[Segment]:
+        """All segments of this name, in their order."""
+        text, mark = self._text, f"\r{name}{self._delimiters.field}"
+        found, at = [], text.find(mark) + 1
+        while at:
+            end = text.index("\r", at)
+            found.append(Segment(text[at:end], self._delimiters))
+            at = text.find(mark, end) + 1
+        return found
 
 
 def read(body: bytes, default_charset: str) -> Hl7Message:

@@ -111,14 +111,13 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
 
 def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
     """What a recipe may read, by the names of fields.yaml: words of closed sets, and the clinician's number."""
-    found = {"channel": contact.of_hl7(person.repeats(13) + person.repeats(14))}
-    if visited is None:
-        found["service_class"] = "unknown"
-    else:
-        coded = visited.value(2)
-        found["service_class"] = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
-        found["npi"] = _provider(visited)
-    return {name: value for name, value in found.items() if value}
+    coded = visited.value(2) if visited else ""
+    found = {"service_class": SERVICE_CLASSES.get(coded, "other") if coded else "unknown"}
+    if visited is not None and (npi := _provider(visited)):
+        found["npi"] = npi
+    if channel := contact.of_hl7(person.repeats(13) + person.repeats(14)):
+        found["channel"] = channel
+    return found
 
 
 def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, source: str) -> list[AnyFact]:
@@ -199,8 +198,9 @@ def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str,
     """The patient keys of a merge, sorted: of every identifier in PID-3 and MRG-1, -2 and -4, of whatever type."""
     found = [
         identifier
-        for segment in message.every("PID", "MRG")
-        for field in ((3,) if segment.field(0) == "PID" else (1, 2, 4))
+        for name, fields in (("PID", (3,)), ("MRG", (1, 2, 4)))
+        for segment in message.every(name)
+        for field in fields
         for identifier in _identifiers(segment.repeats(field), header)
     ]
     told = {preferred([one], (*reading.identity_types, one.type)) for one in found} - {""}
@@ -222,11 +222,14 @@ def _identifiers(repetitions: list[Repetition], header: Segment) -> list[Identif
     found = []
     for one in repetitions:
         namespace, universal = one.value(4, 1), one.value(4, 2)
-        if f"urn:oid:{universal}" not in NEVER_SYSTEMS:  # whatever the namespace before it says
-            if not (namespace or universal):
-                namespace = header.value(4) or header.value(3)
-            system = f"urn:id:{namespace}" if namespace else f"urn:oid:{universal}" if universal else ""
-            found.append(Identifier(system, one.value(1).strip(), one.value(5)))
+        if universal and f"urn:oid:{universal}" in NEVER_SYSTEMS:  # whatever the namespace before it says
+            continue
+        if namespace or not universal:
+            system = namespace or header.value(4) or header.value(3)
+            system = f"urn:id:{system}" if system else ""
+        else:
+            system = f"urn:oid:{universal}"
+        found.append(Identifier(system, one.value(1).strip(), one.value(5)))
     return found
 
 

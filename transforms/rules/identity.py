@@ -60,7 +60,7 @@ def preferred(identifiers: Iterable[Identifier], types: Sequence[str]) -> str:
     """The patient key of the identifier whose type comes first in `types`; "" if none may be used."""
     best, rank = "", len(types)
     for system, value, kind in identifiers:
-        if kind in NEVER or system in NEVER_SYSTEMS or kind not in types:
+        if kind not in types or kind in NEVER or system in NEVER_SYSTEMS:
             continue
         place = types.index(kind)
         if place < rank and (key := patient_key(system, value)):
