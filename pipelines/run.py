@@ -22,15 +22,20 @@ from pipelines.sources import TICK, ReadBlocks, Span, spans
 from pipelines.summary import counted
 from pipelines.vault import FILE as VAULT
 from pipelines.vault import VaultRef
-from schemas.errors import ConfigurationError, LawBroken, StoreError
+from schemas.errors import ConfigurationError, LawBroken, SourceHeld, StoreError
 from schemas.instant import FOREVER, text_of
 from schemas.keyset import Keyset
 from schemas.opaque import opaque
+from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.timeline import Moment, unpack_rows
 from transforms.rules.records import scope_of
 
 SHARD_BYTES = 8_000_000  # of input for each shard: what one worker holds at once stays small
+_HELD = (
+    "the source is held, nothing was published: consents whose patient cannot be read: {}; find them with limen feed "
+    "check, send them again with their patient, or set unread_consent: alarm in policy.yaml"
+)
 DUE_BYTES = 500  # what a patient for whom something is due weighs as much as
 
 
@@ -90,6 +95,9 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, 
     if sums.broken:
         outputs.summarise({**facts, "unusable": sums.broken})
         raise LawBroken("; ".join(sums.broken))
+    if request.policy.source.unread_consent == "hold" and (unread := facts["reasons"].get(Reason.CONSENT_OF_NOBODY)):
+        outputs.summarise({**facts, "unusable": ["the source is held"]})
+        raise SourceHeld(_HELD.format(unread))
     if what_if:
         _mark(outputs.staging / "crm")
     inputs = sorted(one.file for one in request.inputs)

@@ -4,6 +4,7 @@
     ├── ConfigurationError   the run was asked for wrongly: exit 2, nothing written
     ├── MessageError         one message cannot be read: it becomes data (rejected, sealed, counted)
     ├── LawBroken            outputs do not add up: exit 3, marked unusable
+    ├── SourceHeld           the policy lets nothing of this source out for now: exit 1, nothing published
     └── StoreError           a store (vault, keyset, folder) failed or refuses: exit 1
 
 Raise them `from None`: a chained cause prints too, and causes quote values.
@@ -34,6 +35,10 @@ class MessageError(LimenError):
 
 class LawBroken(LimenError):
     """A law of the outputs does not hold (conservation, an effect without its audit record)."""
+
+
+class SourceHeld(LimenError):
+    """The policy holds the source: somebody may have refused, and nobody knows who. One line, which says what to do."""
 
 
 class StoreError(LimenError):

@@ -24,7 +24,7 @@ from pipelines.outputs import STAGED
 from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.vault import VaultRef
-from schemas.errors import ConfigurationError, LimenError, StoreError
+from schemas.errors import ConfigurationError, LimenError, SourceHeld, StoreError
 from schemas.instant import micros
 from schemas.opaque import plain
 from schemas.timeline import Row, Timeline, pack, unpack
@@ -79,7 +79,45 @@ def discharge(name: str, end: str) -> dict[str, Any]:
     return {"resourceType": "Encounter", "id": name, "status": "finished", "subject": WHO, "period": {"end": end}}
 
 
+def published(output: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file that a reader may look at, but the summary."""
+    return {
+        name: found for name, found in tree(output).items() if name != "summary.json" and not name.startswith(STAGED)
+    }
+
+
+@pytest.fixture
+def cautious(tmp_path: Path) -> Path:
+    """The default policy, whose source is held after a consent of nobody."""
+    folder = tmp_path / "cautious"
+    shutil.copytree(policies.default(), folder)
+    text = (folder / "policy.yaml").read_text()
+    (folder / "policy.yaml").write_text(text.replace("  # unread_consent: hold ", "  unread_consent: hold "))
+    return folder
+
+
 # --- what one stream does -----------------------------------------------------------------------------------------
+
+
+def test_a_held_source_publishes_nothing_until_its_consent_is_sent_again(place: Place, cautious: Path) -> None:
+    place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"), policy=cautious)
+    before, taken_in = published(place.output), _rows(place.ledger)
+    later = discharge("e2", "2026-03-04T10:00:00Z")
+    nobody = {**refused(2, "2026-03-04T12:00:00Z"), "patient": {"display": "Jane Roe"}}
+    with pytest.raises(SourceHeld, match="^the source is held, nothing was published: .*: 1; find .* feed check"):
+        place.run("2026-03-05", later, nobody, policy=cautious)
+    assert published(place.output) == before
+    assert _rows(place.ledger) == taken_in
+    assert json.loads((place.output / "summary.json").read_bytes())["unusable"] == ["the source is held"]
+
+    done = place.run("2026-03-05", later, refused(2, "2026-03-04T12:00:00Z"), name="again", policy=cautious)
+    assert (done.summary["released"], done.summary["retracted"]) == (0, 2)
+
+
+def test_by_default_a_consent_of_nobody_holds_nothing(place: Place) -> None:
+    nobody = {**refused(2, "2026-03-04T12:00:00Z"), "patient": {"display": "Jane Roe"}}
+    done = place.run("2026-03-05", signed(), discharge("e1", "2026-03-04T10:00:00Z"), nobody)
+    assert (done.summary["released"], done.summary["reasons"]["consent_of_nobody"]) == (2, 1)
 
 
 def test_a_revocation_takes_back_what_was_released(place: Place) -> None:
