@@ -4,7 +4,8 @@
 
 For each number of patients: a ledger that knows them all is made by one run, and a run without messages settles what
 falls due of it; then the events of a later day, of 5,000 patients at most, are decided with that ledger and without
-one, in turn. The cost ought to follow the batch and not the ledger. Seconds are processor seconds. Then a stream of
+one, in turn; without one the run is given the permits of these patients again, so that both release the same. The cost
+ought to follow the batch and not the ledger. Seconds are processor seconds. Then a stream of
 hourly deliveries in which patients revoke: for each retraction, how many messages were read after its revocation and
 how much event time passed.
 """
@@ -40,12 +41,14 @@ def main() -> None:
 def compare(folder: Path, patients: int, events: int, rounds: int) -> None:
     """The same day with the ledger and without one."""
     folder.mkdir()
-    first, second = folder / "first.ndjson", folder / "second.ndjson"
+    first, second, alone = (folder / f"{name}.ndjson" for name in ("first", "second", "alone"))
     write(first, [permit(n) for n in range(patients)] + [discharge(n, "a", START) for n in range(patients)])
     chance = random.Random(patients)  # noqa: S311  not for secrets
     some = chance.sample(range(patients), min(patients, BATCH))
     next_day = START + timedelta(days=4)
-    write(second, [discharge(some[n % len(some)], f"b{n}", next_day + timedelta(seconds=n)) for n in range(events)])
+    day = [discharge(some[n % len(some)], f"b{n}", next_day + timedelta(seconds=n)) for n in range(events)]
+    write(second, day)
+    write(alone, [permit(n) for n in some] + day)
     timed(limen(folder, first, START + timedelta(hours=6), ledger=True))
     (folder / "nothing").mkdir()
     timed(limen(folder, folder / "nothing", START + timedelta(days=3), ledger=True))
@@ -60,7 +63,8 @@ def compare(folder: Path, patients: int, events: int, rounds: int) -> None:
                     shutil.copytree(folder / f"{name}-kept", folder / name)
                 else:
                     (folder / name).mkdir()
-            seconds[ledger].append(timed(limen(folder, second, next_day + timedelta(hours=23), ledger=ledger))[0])
+            source = second if ledger else alone
+            seconds[ledger].append(timed(limen(folder, source, next_day + timedelta(hours=23), ledger=ledger))[0])
     with_it, without = statistics.median(seconds[True]), statistics.median(seconds[False])
     print(
         f"{patients:>9,} patients: {with_it / events * 1e6:6.1f} µs/event with the ledger, "
