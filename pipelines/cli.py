@@ -312,13 +312,14 @@ def main() -> None:
     # Beam warns on import that a Google client, which nothing here uses, is not installed.
     logging.getLogger().addFilter(lambda record: not str(record.msg).startswith("apitools not found"))
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="limen")
         if code == STOPPED:  # Typer's own word for a KeyboardInterrupt
             raise KeyboardInterrupt
         sys.exit(code)
     except USAGE as error:
         if message := error.format_message():  # without one, the help was shown already
-            console.print(f"limen: {message.rstrip('.')}; see limen --help", markup=False)
+            command = error.ctx.command_path if error.ctx else "limen"
+            console.print(f"limen: {message.rstrip('.')}; see {command} --help", markup=False)
         sys.exit(2)
     except ConfigurationError as error:
         console.print(f"limen: {error}", markup=False)
