@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
-from transforms.rules.consent import Scope, decide, standing
+from transforms.rules.consent import Scope, decide, standing, until_majority
 
 RELEASED = (Verdict.RELEASED, Reason.PERMITTED)
 FREE = (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)
@@ -61,6 +61,7 @@ def check(consents: tuple[Consent, ...], around: dict[str, object], expected: An
     ("consents", "around", "expected"),
     [
         case("no consent at all", NONE),
+        case("a draft", NONE, a_consent(NOTHING)),
         case("a permit before the event", RELEASED, a_consent()),
         case("a permit at the instant of the event", RELEASED, a_consent(given=at(5))),
         case("a permit within the wait fills silence", RELEASED, a_consent(given=at(7))),
@@ -381,6 +382,8 @@ def test_kinds(consents: tuple[Consent, ...], around: dict[str, object], expecte
         case("within its dates", FREE, scope=a_scope(needs_permit=False, begins=at(8), ends=at(8) + 1)),
         case("before them", UNCOVERED, scope=a_scope(needs_permit=False, begins=at(8) + 1)),
         case("after them", EXPIRED, scope=a_scope(needs_permit=False, ends=at(8))),
+        case("at the first instant of dates that hold none", EXPIRED,
+             scope=a_scope(needs_permit=False, begins=at(8), ends=at(8))),
         case("before them, whatever is permitted", UNCOVERED, a_consent(), scope=a_scope(begins=at(8) + 1)),
         case("after them, whatever is permitted", EXPIRED, a_consent(), scope=a_scope(ends=at(8))),
         case("a denial within them", DENIED, a_consent(DENY), scope=a_scope(needs_permit=False, ends=at(9))),
@@ -504,6 +507,34 @@ MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
 def test_aggregates_need_no_permit(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
     """The bases de-identified and operations: no permit is asked for; a denial stops them all the same."""
     check(consents, {"scope": AGGREGATES, **around}, expected)
+
+
+# --- of a minor ----------------------------------------------------------------------------------------------------
+
+PARENT_S = a_consent(guardian=True)
+
+
+@pytest.mark.parametrize(
+    ("consent", "adult", "end"),
+    [
+        pytest.param(PARENT_S, at(5), at(5), id="a parent's ends at majority"),
+        pytest.param(a_consent(guardian=True, end=at(4)), at(5), at(4), id="a parent's that ends before"),
+        pytest.param(a_consent(guardian=True, end=at(6)), at(5), at(5), id="a parent's that would end after"),
+        pytest.param(PARENT_S, at(0) + 1, at(0) + 1, id="given at the last instant before"),
+        pytest.param(PARENT_S, at(0), FOREVER, id="given at majority"),
+        pytest.param(PARENT_S, at(-1), FOREVER, id="given after majority"),
+        pytest.param(PARENT_S, BEGINNING, FOREVER, id="nobody knows when the patient is of age"),
+        pytest.param(a_consent(guardian=True, given=BEGINNING), at(5), at(5), id="nobody knows when it was given"),
+        pytest.param(a_consent(), at(5), FOREVER, id="the patient's own"),
+        pytest.param(a_consent(DENY, guardian=True), at(5), FOREVER, id="a parent's denial"),
+        pytest.param(a_consent(VAGUE, guardian=True), at(5), FOREVER, id="a parent's, unclear"),
+    ],
+)
+def test_what_a_parent_permitted_ends_at_majority(consent: Consent, adult: int, end: int) -> None:
+    """45 CFR 164.502(g)(3): from then on the patient decides. Nothing but the end of a permit changes, nor does what
+    stands beside it."""
+    beside = a_consent(of="the patient's own")
+    assert list(until_majority([consent, beside], adult)) == [replace(consent, end=end), beside]
 
 
 # --- why not -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,18 @@
 """First copy wins, piece by piece: what tells copies apart, in which order they count, and how each is numbered."""
 
 import pytest
-from builders import PATIENT, TIME_TO_LIVE, a_cancellation, a_change, a_consent, a_milestone, a_route, at, the_rules
+from builders import (
+    PATIENT,
+    TIME_TO_LIVE,
+    a_cancellation,
+    a_change,
+    a_consent,
+    a_judgement,
+    a_milestone,
+    a_route,
+    at,
+    the_rules,
+)
 from msgspec.structs import replace
 
 from schemas.event import AnyFact, Kind, Made, Person
@@ -12,10 +23,14 @@ from transforms.rules.first_copy import Received, content, order, ordered
 
 PERSON = Person(b"k", PATIENT, "ADT", at(1), died=False, counted=True)
 MADE = Made(b"k", PATIENT, "Observation", Verdict.UNROUTED, Reason.NO_ROUTE)
+JUDGEMENT = a_judgement(b"what", "state", "sensitive 1")
+TOO_LATE = at(5 + TIME_TO_LIVE) + 1  # when a message of an event at hour 5 comes too late
 
 
-def received(*facts: AnyFact, kinds: tuple[Kind, ...] = tuple(Kind)) -> Received:
-    state = Received(Timeline(), the_rules(kinds=dict.fromkeys(kinds, (a_route(),))))
+def received(*facts: AnyFact, kinds: tuple[Kind, ...] = tuple(Kind), before: Timeline | None = None) -> Received:
+    """What is known once these facts have arrived at a timeline, empty if none is given."""
+    before = Timeline() if before is None else before
+    state = Received(before, the_rules(kinds=dict.fromkeys(kinds, (a_route(),))))
     for fact in ordered(facts):
         state.take(fact)
     state.take_late()
@@ -31,6 +46,11 @@ def received(*facts: AnyFact, kinds: tuple[Kind, ...] = tuple(Kind)) -> Received
         pytest.param(a_change(at(1)), a_change(-at(1)), id="changed before 1970"),
         pytest.param(a_consent(), replace(a_consent(), rule=1), id="another rule of the version"),
         pytest.param(a_consent(), a_consent(end=at(9)), id="another version"),
+        pytest.param(JUDGEMENT, replace(JUDGEMENT, what=b"else"), id="judged of another milestone"),
+        pytest.param(JUDGEMENT, replace(JUDGEMENT, route="event"), id="judged on another route"),
+        pytest.param(JUDGEMENT, replace(JUDGEMENT, question="sensitive 2"), id="judged of another question"),
+        pytest.param(JUDGEMENT, replace(JUDGEMENT, allows=False), id="judged otherwise"),
+        pytest.param(JUDGEMENT, replace(JUDGEMENT, said=at(1)), id="judged later"),
     ],
 )
 def test_what_tells_two_copies_apart(one: AnyFact, other: AnyFact) -> None:
@@ -46,12 +66,19 @@ def test_a_change_of_unknown_early_date_has_a_content() -> None:
 def test_of_equal_copies_the_one_published_first_goes_first() -> None:
     late, early = a_milestone(published=at(7)), a_milestone(published=at(6))
     assert ordered([late, early]) == ordered([early, late]) == [early, late]
-    assert order(a_milestone(published=None)) < order(early)
+    assert order(a_milestone(published=None)) < order(a_milestone(published=1))
+
+
+def test_of_equal_copies_the_one_that_stands_for_its_message_goes_first() -> None:
+    beside, message = a_consent(counted=False), a_consent()
+    assert ordered([beside, message]) == ordered([message, beside]) == [message, beside]
 
 
 def test_what_comes_too_late_is_known_by_what_it_says() -> None:
-    late = a_milestone(published=at(5 + TIME_TO_LIVE) + 1)
+    late = a_milestone(published=TOO_LATE)
     assert received(late).late == {late.what: late}
+    assert received(a_milestone(published=TOO_LATE - 1)).late == {}
+    assert received(a_milestone(published=at(5))).late == {}
     assert received(late, a_milestone(key="in time")).late == {}
 
 
@@ -61,7 +88,12 @@ def test_copies_of_one_key_are_ordered_by_their_content() -> None:
 
 
 def test_outcomes_that_are_made_need_no_content() -> None:
-    assert [one.copy for one in received(MADE, MADE).outcomes] == [1, 2]
+    """Each keeps its own verdict and reason."""
+    control = replace(MADE, key=b"l", verdict=Verdict.CONTROL, reason=Reason.NOTIFICATION)
+    unrouted = ("", Verdict.UNROUTED, Reason.NO_ROUTE, ())
+    assert said([MADE, MADE, control]) == [
+        (MADE, *unrouted, 1), (MADE, *unrouted, 2), (control, "", Verdict.CONTROL, Reason.NOTIFICATION, (), 1),
+    ]  # fmt: skip
 
 
 def test_contents_of_one_key_are_numbered_from_the_second() -> None:
@@ -79,12 +111,24 @@ def test_the_outcome_of_a_repeat_names_no_route_and_rests_on_nothing() -> None:
     assert (again.verdict, again.reason) == (Verdict.REPEATED, Reason.SAME_MESSAGE)
 
 
+def test_a_milestone_that_comes_in_another_message_is_repeated() -> None:
+    """The first copy stands for it, and both keys are known."""
+    one, other = ordered([a_milestone(key="A"), a_milestone(key="B")])
+    state = received(one, other, other)
+    assert (state.milestones, state.routed) == ({one.what: one}, [one])
+    assert [(o.event, o.verdict, o.reason, o.copy) for o in state.outcomes] == [
+        (other, Verdict.REPEATED, Reason.SAME_MILESTONE, 1),
+        (other, Verdict.REPEATED, Reason.SAME_MESSAGE, 2),
+    ]
+
+
 def test_a_cancellation_keeps_its_kind_where_a_route_takes_it() -> None:
     second = replace(a_cancellation(), kind=Kind.REGISTERED)  # it takes back admissions too
     assert received(second).routed[0].kind is Kind.REGISTERED
     assert received(second, kinds=(Kind.ADMITTED,)).routed[0].kind is Kind.ADMITTED
     (nobody,) = received(second, kinds=(Kind.BOOKED,)).outcomes
-    assert (nobody.verdict, nobody.event.kind) == (Verdict.UNROUTED, Kind.REGISTERED)  # type: ignore[union-attr]
+    assert (nobody.verdict, nobody.reason) == (Verdict.UNROUTED, Reason.NO_ROUTE)
+    assert nobody.event == second
 
 
 def said(facts: list[AnyFact]) -> list[tuple[AnyFact, str, Verdict, Reason, tuple[object, ...], int]]:
@@ -104,6 +148,14 @@ def test_what_is_recorded_of_a_change_of_identity() -> None:
     changed = ("", Verdict.CONTROL, Reason.IDENTITY, ())
     assert said([one, other]) == [(one, *changed, 0), (other, *changed, 1)]
     assert received(one, other, one).changes == [one, other]
+
+
+def test_what_is_recorded_of_a_judgement() -> None:
+    one, other = ordered([JUDGEMENT, replace(JUDGEMENT, key=b"other", allows=False)])
+    recorded = ("", Verdict.CONSENT, Reason.RECORDED, (), 0)
+    again = ("", Verdict.REPEATED, Reason.SAME_MESSAGE, (), 1)
+    assert said([one, other, other]) == [(one, *recorded), (other, *recorded), (other, *again)]
+    assert received(one, other, other).judgements == [one, other]
 
 
 def test_what_is_recorded_of_a_person() -> None:
@@ -133,3 +185,44 @@ def test_what_a_timeline_remembers_is_known_again() -> None:
     ]
     assert (state.routed, state.people, state.milestones) == ([], [PERSON], {milestone.what: milestone})
     assert (state.copies, state.changes, state.consents) == ([milestone], [change], [consent])
+
+
+def test_contents_are_numbered_after_those_that_a_timeline_remembers() -> None:
+    """Those that came in time and those that came too late alike, for each key apart."""
+    first, second, third, new = (a_milestone(at(hour), key="A", visit=f"v{hour}") for hour in (3, 4, 5, 6))
+    alone, beside = (a_milestone(at(hour), key="B", visit=f"v{hour}") for hour in (7, 8))
+    for before in (
+        Timeline(copies=(alone, first, second, third)),
+        Timeline(copies=(first,), late=(alone, second, third)),
+        Timeline(late=(alone, first, second, third)),
+    ):
+        state = received(new, beside, a_milestone(key="C", visit="v9"), before=before)
+        assert state.places == {new.what: 3, beside.what: 1}
+
+
+def test_what_a_timeline_remembers_of_what_came_too_late() -> None:
+    """It is known by what it says, marks its stay, and gives way to what says the same and came in time."""
+    late = replace(a_milestone(published=TOO_LATE), sensitive=True)
+    state = received(before=Timeline(late=(late,)))
+    assert state.late == state.milestones == {late.what: late}
+    assert (state.sensitive, state.routed) == ({late.stay}, [])
+    timely = a_milestone(key="in time")
+    state = received(before=Timeline(copies=(timely,), late=(late,)))
+    assert (state.late, state.milestones) == ({}, {late.what: timely})
+    assert state.sensitive == {late.stay}, "one marked copy binds"
+
+
+def test_all_that_is_known_and_is_no_milestone() -> None:
+    lasting = [a_consent(), a_change(), PERSON, JUDGEMENT]
+    assert list(received(*lasting, a_milestone()).lasting()) == lasting
+    before = Timeline((a_milestone(),), (a_consent(),), (a_change(),), (PERSON,), judgements=(JUDGEMENT,))
+    assert list(received(before=before).lasting()) == lasting
+
+
+def test_how_often_each_key_came_again_is_remembered() -> None:
+    """Those that are asked for alone, in the order of their keys, on top of what a timeline remembers."""
+    a, b, c = sorted((a_milestone(visit=visit) for visit in "abc"), key=lambda one: one.key)
+    state = received(c, c, c, b, a, a, before=Timeline(repeats=((a.key, 4),)))
+    assert state.repeats({a.key, b.key, c.key}) == ((a.key, 5), (c.key, 2))
+    assert state.repeats({c.key}) == ((c.key, 2),)
+    assert state.repeats(set()) == ()
