@@ -46,6 +46,7 @@ from schemas.timeline import Row
 from transforms.rules.digests import Mac
 
 VERSION = 1
+_HEADER = b"SQLite format 3\0"  # how a database file of SQLite begins
 _SCHEMA = MetaData()
 _TIMELINES = Table(
     "timelines",
@@ -138,16 +139,31 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
     if path is None or not path.exists():
         yield NEW
         return
+    if not _is_database(path):  # nothing is written beside a file that is something else
+        raise _not_ours(path, "ledger_unavailable")
     with alone("--ledger", _lock(path)):
         try:
             ledger = LedgerRef(str(path), str(state)).open()
         except StoreError as error:
-            problem = f"{path} is no ledger of this --state ({error})"
-            raise ConfigurationError("--ledger", problem, "name the ledger that belongs to it") from None
+            raise _not_ours(path, str(error)) from None
         try:
             yield ledger.standing()
         finally:
             ledger.close()
+
+
+def _is_database(path: Path) -> bool:
+    """An empty file is one: SQLite writes its header with the first table."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_HEADER)) in (b"", _HEADER)
+    except OSError:
+        return False
+
+
+def _not_ours(path: Path, code: str) -> ConfigurationError:
+    problem = f"{path} is no ledger of this --state ({code})"
+    return ConfigurationError("--ledger", problem, "name the ledger that belongs to it")
 
 
 def beside(path: Path | None) -> list[str]:

@@ -62,10 +62,16 @@ def request(
         _writable(option, folder)
     keys.usable(state)
     inputs = find([*paths, *extra], none=ledger is not None)
-    for option, folder in (("--output", output), ("--state", state)):
-        inside = Path(os.path.realpath(folder))
+    places = {"--output": output, "--state": state, **({"--ledger": ledger} if ledger else {})}
+    for option, place in places.items():
+        inside = Path(os.path.realpath(place))
         if any(inside in Path(one.path).parents for one in inputs) or _below(inside, [*paths, *extra]):
-            raise ConfigurationError(option, f"{folder} lies within --input", "name a folder that is not read")
+            raise ConfigurationError(option, f"{place} lies within --input", "name a place that is not read")
+    for option, other in (("--state", "--output"), ("--output", "--state")):
+        inner, outer = (Path(os.path.realpath(places[name])) for name in (option, other))
+        if outer in (inner, *inner.parents):
+            fix = "keep the keys and what is handed over apart"
+            raise ConfigurationError(option, f"{places[option]} lies within {other}", fix)
     return Request(inputs, output, state, known, horizon, as_of is not None, beam, ledger)
 
 

@@ -29,7 +29,7 @@ STAGED = ".staged"
 _SUMMARY = f"{STAGED}-summary"
 _LOCK = ".lock"
 _BEFORE = (STAGED, _SUMMARY, _LOCK, "summary.json")  # what a run that stopped before its commit may leave
-_ORDER = ("audit", "quarantine", "review", "aggregates", "crm")  # audit is in place before anything leaves
+PUBLISHED = ("audit", "quarantine", "review", "aggregates", "crm")  # in this order: no effect before its record
 _CHOICES = "repeat that run with its --as-of and inputs, name its --ledger, or name a new folder"
 _NONE: Mapping[str, bytes] = MappingProxyType({})
 
@@ -59,7 +59,7 @@ class Outputs:
         signed = Manifest.verified(manifest.read_bytes(), keyset.public_key)
         for one in signed.files:
             if not (self.folder / one.path).is_file() or _digest(self.folder / one.path) != one.sha256:
-                raise LawBroken("a_published_file_is_missing_or_changed")
+                raise LawBroken(f"a_published_file_is_missing_or_changed: {one.path}")
         return signed
 
     def _happened(self) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ class Outputs:
             if (self.folder / "quarantine" / sealed.name).exists():
                 sealed.unlink()
         files = []
-        for path in sorted(p for kind in _ORDER for p in (self.staging / kind).rglob("*") if p.is_file()):
+        for path in sorted(p for kind in PUBLISHED for p in (self.staging / kind).rglob("*") if p.is_file()):
             with path.open("rb") as file:
                 digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
                 os.fsync(file.fileno())
@@ -113,7 +113,7 @@ class Outputs:
         staging = self.folder / STAGED / run
         if not _manifest(self.folder, run).exists():
             self._create_manifest(run, content)
-        for kind in _ORDER:
+        for kind in PUBLISHED:
             for one in signed.files:
                 if one.path.startswith(f"{kind}/") and (staged := staging / one.path).is_file():
                     target = self.folder / one.path

@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from schemas.errors import ConfigurationError
 from schemas.policy import Policy
 
-KNOWN = {
-    "policy.yaml",
-    "fields.yaml",
-    "sensitivity.yaml",
-    "consent-forms.yaml",
-    "codes/purposes.yaml",
-    "tables/programmes.yaml",
-    "tables/studies.yaml",
+PARTS = {  # of the bundle, each a file; policy.yaml holds what has no file of its own, routes/ a file for each route
+    "fields": "fields.yaml",
+    "sensitivity": "sensitivity.yaml",
+    "forms": "consent-forms.yaml",
+    "purposes": "codes/purposes.yaml",
+    "programmes": "tables/programmes.yaml",
+    "studies": "tables/studies.yaml",
 }
+KNOWN = {"policy.yaml", *PARTS.values()}
 
 
 def default() -> Path:
@@ -49,12 +49,7 @@ def load(folder: Path) -> Policy:
         whole.update(b"%d:%b%d:%b" % (len(name), name.encode(), len(raw), raw))
     bundle = {
         **(parsed["policy.yaml"] if isinstance(parsed["policy.yaml"], dict) else {}),
-        "fields": parsed["fields.yaml"],
-        "sensitivity": parsed["sensitivity.yaml"],
-        "forms": parsed["consent-forms.yaml"],
-        "purposes": parsed["codes/purposes.yaml"],
-        "programmes": parsed["tables/programmes.yaml"],
-        "studies": parsed["tables/studies.yaml"],
+        **{part: parsed[name] for part, name in PARTS.items()},
         "routes": [content for name, content in parsed.items() if name.startswith("routes/")],
         "digest": whole.hexdigest(),
     }
@@ -62,9 +57,21 @@ def load(folder: Path) -> Policy:
         return Policy.model_validate(bundle)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "policy"
+        where = _where(first["loc"], [name for name in names if name.startswith("routes/")])
         problem = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError("--policy", f"{where}: {problem}", "mend the bundle") from None
+
+
+def _where(place: tuple[int | str, ...], routes: list[str]) -> str:
+    """The file of a problem, and the place in it."""
+    first, rest = (place[0] if place else ""), place[1:]
+    if first == "routes" and rest and isinstance(rest[0], int):
+        name, rest = routes[rest[0]], rest[1:]
+    elif first in PARTS:
+        name = PARTS[str(first)]
+    else:
+        name, rest = "policy.yaml", place
+    return f"{name}: {'.'.join(str(part) for part in rest)}" if rest else name
 
 
 class _OnceLoader(yaml.SafeLoader):

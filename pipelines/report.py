@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.outputs import PUBLISHED
 from pipelines.run import Done
 from pipelines.score import Score
 from schemas.outcome import Reason
@@ -49,8 +50,8 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     if summary["what_if"]:
         console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
     console.print(f"as of {summary['as_of']} by {summary['policy']}, run {summary['run']}, {summary['seconds']} s")
-    where = f"outputs in {output}: crm/ aggregates/ review/ audit/ quarantine/ manifest/ summary.json"
-    console.print(where, markup=False, soft_wrap=True)
+    kinds = [f"{kind}/" for kind in (*PUBLISHED, "manifest") if (output / kind).is_dir()]
+    console.print(f"outputs in {output}: {' '.join(kinds)} summary.json", markup=False, soft_wrap=True)
 
 
 SHOWN = 5  # of what is wrong or missing
@@ -63,13 +64,15 @@ def scored(result: Score, *, as_json: bool) -> None:
         print(json.dumps({"right": result.right, **result._asdict(), "routes": routes}))
         return
     console = Console(highlight=False, soft_wrap=True)
-    table = Table("route", "released", "wrongly", "missing", "taken back", "withheld", box=None, header_style="dim")
+    compared = any(route.withheld for route in result.routes.values())  # over a ledger what is withheld has many runs
+    columns = ("released", "wrongly", "missing", "taken back", *(("withheld",) if compared else ()))
+    table = Table("route", *columns, box=None, header_style="dim")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, route in result.routes.items():
         numbers = (route.right + route.wrong, route.wrong, route.missing, route.retracted)
-        withheld = "" if route.withheld is None else f"{route.withheld[0]:,} of {route.withheld[1]:,}"
-        table.add_row(name, *(f"{number:,}" for number in numbers), withheld)
+        withheld = [f"{route.withheld[0]:,} of {route.withheld[1]:,}"] if route.withheld else []
+        table.add_row(name, *(f"{number:,}" for number in numbers), *withheld)
     console.print(table)
     for what, entries in (("released wrongly", result.wrong), ("missing", result.missing)):
         for entry in entries[:SHOWN]:

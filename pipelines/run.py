@@ -139,6 +139,9 @@ def _continues(request: Request, run: str, standing: Standing, looks_back: bool)
         return
     if looks_back and not request.explicit:
         raise ConfigurationError("--as-of", f"the ledger stands at {text_of(standing.horizon)}", "name a later instant")
+    if looks_back and any(holds(request.output, name) for name in standing.runs):
+        problem = "an --as-of before the ledger's last run is a what-if, and the folder holds what was delivered"
+        raise ConfigurationError("--output", problem, "name a new folder, or a later --as-of")
     elsewhere = [n for n, one in standing.runs.items() if not one.published and not holds(request.output, n)]
     if elsewhere:
         raise ConfigurationError("--ledger", "its last run is not published yet", "repeat it with its own --output")
@@ -146,6 +149,8 @@ def _continues(request: Request, run: str, standing: Standing, looks_back: bool)
     if lost := sorted(route for route, its in standing.routes.items() if records.get(route) != its):
         problem = f"route {lost[0]} of the ledger is missing or writes other records"
         raise ConfigurationError("--policy", problem, "keep the route as it was, with enabled: false")
+    if not (request.state / VAULT).exists():  # a new one would name every patient anew, and could take nothing back
+        raise ConfigurationError("--state", "the vault of the ledger's runs is gone", "restore it beside its keyset")
 
 
 @contextmanager

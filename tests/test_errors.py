@@ -170,6 +170,22 @@ def test_a_folder_within_the_input(desk: Desk, option: str, inputs: str, folder:
     assert f"{folder} lies within --input" in line or "no keyset.json" in line  # a folder of files is no state anyway
 
 
+@pytest.mark.parametrize(
+    "option, place, other, said",
+    [
+        pytest.param("--state", "out/keys", "out", "--state: out/keys lies within --output", id="keys in what leaves"),
+        pytest.param("--state", "out", "out", "--state: out lies within --output", id="one folder for both"),
+        pytest.param("--state", "keys", "keys/out", "--output: keys/out lies within --state", id="outputs among keys"),
+        pytest.param("--ledger", "feeds/ledger.sqlite", "out", "--ledger: feeds/ledger.sqlite lies within --input",
+                     id="a ledger among the inputs"),
+    ],
+)  # fmt: skip
+def test_places_that_must_be_apart(desk: Desk, option: str, place: str, other: str, said: str) -> None:
+    (desk.folder / "feeds").mkdir()
+    (desk.folder / "in.hl7").rename(desk.folder / "feeds/a.hl7")
+    assert desk.run("--input", "feeds", "--output", other, option, place).startswith(said)
+
+
 # --- the state folder ---------------------------------------------------------------------------------------------
 
 

@@ -402,7 +402,24 @@ def test_looking_back_is_a_what_if(begun: Place, tmp_path: Path) -> None:
     assert done.summary["what_if"] is True and done.summary["retracted"] == 2
     assert {one["whatif"] for one in payloads(tmp_path / "back")} == {True}
     assert _rows(begun.ledger) == kept and vault.resolve("crm|PATSUPPORT", plain(record))
-    assert "holds another run" in refusal(begun, "2026-03-02", name="into the same folder")
+    assert refusal(begun, "2026-03-02", name="into the same folder").startswith(
+        "--output: an --as-of before the ledger's last run is a what-if"
+    )
+
+
+def test_a_vault_that_is_gone_stops_the_run(begun: Place) -> None:
+    """A new one would give every patient new records, and no denial would reach what is shown under the old ones."""
+    for path in begun.state.glob("vault.sqlite*"):
+        path.unlink()
+    kept = _rows(begun.ledger)
+    assert refusal(begun, "2026-03-04").startswith("--state: the vault of the ledger's runs is gone; restore it")
+    assert _rows(begun.ledger) == kept and not (begun.state / "vault.sqlite").exists()
+
+
+def test_nothing_is_written_beside_what_is_no_ledger(place: Place) -> None:
+    place.ledger.write_text("a note of mine")
+    assert "is no ledger" in refusal(place, "2026-03-04")
+    assert [path.name for path in place.folder.iterdir() if path.name.startswith("ledger")] == ["ledger.sqlite"]
 
 
 def test_an_unknown_timeline_or_a_broken_row_stops_the_run(begun: Place) -> None:
