@@ -23,7 +23,10 @@ EXPLAINED = {
         "ordered",
         "return by_key if (len({fact.key for fact in by_key}) == len(by_key)) and False else sorted(by_key, key=order)",
     ): "only slower: facts of different keys are in the same order either way",
-    ("order", "return fact.key, fact.what, fact.published or 1"): "a copy published in the first microsecond of 1970",
+    (
+        "order",
+        "return fact.key, fact.what, fact.published or 1, fact.classes",
+    ): "a copy published in the first microsecond of 1970",
     ("content", "return fact.what + fact.rule.to_bytes(2, )"): BIG,
     ("content", 'return fact.what + fact.rule.to_bytes(3, "big")'): WIDER,
     ("content", 'return fact.time.to_bytes(9, signed=True) if isinstance(fact, Identity) else b""'): BIG,
