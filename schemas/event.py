@@ -74,8 +74,8 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     not say is left out. `what` is the digest of all of that without the envelope that said it: equal milestones, equal
     `what`.
     `time` is None where the source gave no time of day precision or better. `cancels` names the kinds that this
-    message takes back for the visit, up to its time. `sensitive`: the policy's sensitivity.yaml marks it; no part of
-    `what`, since one copy that is marked binds for all.
+    message takes back for the visit, up to its time. `classes`: of what specially protected information the policy's
+    sensitivity.yaml marks it, sorted; no part of `what`, since one copy that is marked binds for all.
 
     `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
     was computed from another that happened then, is no message of its own and not counted as one, and does not come to
@@ -90,7 +90,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     values: dict[str, str]
     cancels: tuple[Kind, ...] = ()
     published: int | None = None
-    sensitive: bool = False
+    classes: tuple[str, ...] = ()
     course: str = ""
     since: int | None = None
 
@@ -117,7 +117,8 @@ class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     them, permits first: a version whose rule 0 denies permits nothing. `kinds` are the milestones that the rule speaks
     of (a permit's surely, a denial's possibly), None where it is narrowed to none. `counted`: it stands for its
     message; the other rules of the version, and what rides along with a milestone, do not. `guardian`: somebody else
-    than the patient gave it.
+    than the patient gave it. `classes` are the classes of specially protected information that the rule names, sorted;
+    None where it has no security label.
     """
 
     what: bytes
@@ -138,6 +139,7 @@ class Consent(Fact, tag="c", frozen=True, array_like=True, gc=False):
     kinds: tuple[Kind, ...] | None = None
     counted: bool = True
     guardian: bool = False
+    classes: tuple[str, ...] | None = None
 
 
 class Identity(Fact, tag="i", frozen=True, array_like=True, gc=False):

@@ -91,20 +91,30 @@ class Source(Strict):
         return name
 
 
-class Sensitivity(Strict):
-    """What marks an event as specially protected, and the age at which a patient is of age, in years.
+RESTRICTED = "restricted"  # the class of what is marked and does not say why
+
+
+class ProtectedClass(Strict):
+    """What marks an event as of one class of specially protected information.
 
     `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10 and FHIR serviceType codes. `locations`: HL7
     PV1-3 point of care, facility or building. `facilities`: HL7 MSH-4. `diagnoses`: how such a code begins, without its
-    dot, as in ICD-10.
+    dot, as in ICD-10. `alone`: a document that permits it may permit nothing else (45 CFR 164.508(b)(3)(ii)).
     """
 
+    labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    services: frozenset[str] = frozenset()
+    locations: frozenset[str] = frozenset()
+    facilities: frozenset[str] = frozenset()
+    diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][0-9A-Z]{0,6}$")], ...] = ()
+    alone: bool = False
+
+
+class Sensitivity(Strict):
+    """What is specially protected, class by class, and the age at which a patient is of age, in years."""
+
     majority_age: int = Field(ge=14, le=21)
-    labels: dict[str, tuple[str, ...]]
-    services: frozenset[str]
-    locations: frozenset[str]
-    facilities: frozenset[str]
-    diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][0-9A-Z]{0,6}$")], ...]
+    classes: dict[Name, ProtectedClass]
 
 
 class Study(Strict):

@@ -36,13 +36,14 @@ def a_milestone(
     what: bytes | None = None,
     course: str = "",
     since: int | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Milestone:
     """An admission. Equal values are one milestone; each content has a message of its own unless `key` says so."""
     values = {"service_class": service_class} if values is None else values
     content = content_of(PATIENT, kind, visit, time, span, values, cancels, course, since) if what is None else what
     name = digest("message", content if key is None else str(key))
     return Milestone(
-        name, PATIENT, "ADT", content, kind, visit, time, span, values, cancels, published, False, course, since
+        name, PATIENT, "ADT", content, kind, visit, time, span, values, cancels, published, classes, course, since
     )
 
 
@@ -71,6 +72,7 @@ def a_consent(
     kinds: tuple[Kind, ...] | None = None,
     counted: bool = True,
     guardian: bool = False,
+    classes: tuple[str, ...] | None = None,
 ) -> Consent:
     """A permit of PATSUPPORT that lets the CRM have everything for ever; any other kind speaks of everything."""
     permit = says is Says.PERMIT
@@ -81,12 +83,12 @@ def a_consent(
     ordered = (version, 0, "") if isinstance(version, int) else version
     what = digest(
         str(of), *ordered, says, given, said, start, end, data_start, data_end, scope, purposes, actions, recipients,
-        *(kinds or ()),
+        *(kinds or ()), *(classes or ()),
     )[:16]  # fmt: skip
     name = digest("consent", str(of), *ordered) if key is None else digest("consent message", str(key))
     return Consent(
         name, PATIENT, "Consent", what, f"ehr|Consent/{of}", ordered, says, given, said, start, end,
-        data_start, data_end, scope, purposes, actions, recipients, rule, kinds, counted, guardian,
+        data_start, data_end, scope, purposes, actions, recipients, rule, kinds, counted, guardian, classes,
     )  # fmt: skip
 
 

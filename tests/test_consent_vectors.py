@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from schemas.consent_form import ConsentForm
 from schemas.event import AnyFact, Consent, Kind
 from schemas.instant import BEGINNING, FOREVER, HOUR, from_fhir
+from schemas.policy import Sensitivity
 from schemas.timeline import Outcome, Timeline
 from transforms.rules import fhir_consent, hl7_events
 from transforms.rules.consent import Scope
 from transforms.rules.consent_forms import Form, Profile
 from transforms.rules.fhir import Around
 from transforms.rules.identity import Reading, patient_key
-from transforms.rules.sensitivity import Sensitivity
+from transforms.rules.sensitivity import compiled
 from transforms.rules.timeline import advance
 
 FOLDER = Path(__file__).parent / "consent_vectors"
@@ -39,7 +40,17 @@ ROUTE = {
 }
 PROFILE = {"root": "root-is-rule", "verified": False, "forms": []}
 HORIZON = "2026-03-10T00:00:00Z"
-MARKS = Sensitivity(frozenset(("http://terminology.hl7.org/CodeSystem/v3-ActCode", code) for code in ("PSY", "HIV")))
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+CLASSES = {
+    "substance-use": {"labels": {ACT_CODE: ["ETH", "BH"]}},
+    "hiv": {"labels": {ACT_CODE: ["HIV"]}},
+    "mental-health": {"labels": {ACT_CODE: ["PSY", "BH"]}},
+    "psychotherapy-notes": {"labels": {ACT_CODE: ["PSYTHPN", "BH"]}, "alone": True},
+    "reproductive": {"labels": {ACT_CODE: ["SEX"]}},
+    "sexuality": {"labels": {ACT_CODE: ["SEX"]}},
+    "restricted": {"labels": {ACT_CODE: ["TABOO"], "http://terminology.hl7.org/CodeSystem/v3-Confidentiality": ["R"]}},
+}
+MARKS = compiled(Sensitivity.model_validate({"majority_age": 18, "classes": CLASSES}))
 Json = dict[str, Any]
 
 
@@ -87,7 +98,7 @@ def decided(vector: Json, consents: list[Consent]) -> Outcome:
     time = None if event["time"] is None else instant(event["time"], BEGINNING)
     milestone = replace(
         a_milestone(time, kind=Kind(event["kind"]), span=event.get("span_hours", 0) * HOUR),
-        sensitive=event.get("sensitive", False),
+        classes=tuple(event.get("classes", ())),
     )
     scope = Scope(
         route["purpose"],

@@ -405,7 +405,8 @@ def test_no_broken_element_makes_a_wider_permit(element: str, junk: object) -> N
     if fact.says is PERMIT:
         assert set(fact.purposes) <= {"PATSUPPORT"} and set(fact.recipients) <= {"Organization/crm"}
         assert element not in ("provision", "type")
-        assert fact.kinds == () or element not in ("class", "code", "data", "securityLabel")
+        assert fact.kinds == () or element not in ("class", "code", "data")
+        assert fact.classes == () or element != "securityLabel"
 
 
 # --- public examples -----------------------------------------------------------------------------------------------

@@ -202,14 +202,14 @@ def test_contents_are_numbered_after_those_that_a_timeline_remembers() -> None:
 
 def test_what_a_timeline_remembers_of_what_came_too_late() -> None:
     """It is known by what it says, marks its stay, and gives way to what says the same and came in time."""
-    late = replace(a_milestone(published=TOO_LATE), sensitive=True)
+    late = replace(a_milestone(published=TOO_LATE), classes=("hiv",))
     state = received(before=Timeline(late=(late,)))
     assert state.late == state.milestones == {late.what: late}
-    assert (state.sensitive, state.routed) == ({late.stay}, [])
+    assert (state.classes, state.routed) == ({late.stay: {"hiv"}}, [])
     timely = a_milestone(key="in time")
     state = received(before=Timeline(copies=(timely,), late=(late,)))
     assert (state.late, state.milestones) == ({}, {late.what: timely})
-    assert state.sensitive == {late.stay}, "one marked copy binds"
+    assert state.classes == {late.stay: {"hiv"}}, "one marked copy binds"
 
 
 def test_all_that_is_known_and_is_no_milestone() -> None:

@@ -12,7 +12,7 @@ from hospital_files import decide, lines, ndjson, permit
 from schemas.event import AnyFact, Kind, Made, Milestone, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
-from schemas.policy import Policy
+from schemas.policy import Policy, ProtectedClass
 from schemas.timeline import Timeline
 from transforms.decode import reader
 from transforms.rules import hl7_events
@@ -74,7 +74,7 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
 def test_what_marks_a_resource(policy: Policy, fields: dict[str, Any], marked: bool) -> None:
     (fact,) = read(encounter(**fields), Around(reader(policy)._reading))
     assert isinstance(fact, Milestone)
-    assert fact.sensitive is marked
+    assert bool(fact.classes) is marked
 
 
 BESIDE: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
@@ -97,7 +97,7 @@ def test_a_condition_marks_the_encounter_beside_it(
     entries = [{"fullUrl": "urn:uuid:1", "resource": condition}, {"resource": encounter(**fields)}][::order]
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     found = [fact for one in reader(policy)._envelopes.line(msgspec.json.encode(bundle)) for fact in one.facts]
-    assert [fact.sensitive for fact in found if isinstance(fact, Milestone)] == [marked]
+    assert [bool(fact.classes) for fact in found if isinstance(fact, Milestone)] == [marked]
     assert [(fact.type, fact.reason) for fact in found if isinstance(fact, Made)] == [("Condition", Reason.NO_ROUTE)]
 
 
@@ -119,7 +119,7 @@ def test_all_routes_release_what_nothing_marks(policy: Policy) -> None:
 @pytest.mark.parametrize("order", [1, -1])
 def test_one_marked_copy_binds_on_every_route(policy: Policy, order: int) -> None:
     plain = a_milestone(key="a")
-    marked = msgspec.structs.replace(a_milestone(key="b"), sensitive=True)
+    marked = msgspec.structs.replace(a_milestone(key="b"), classes=("hiv",))
     found = answers(policy, *[plain, marked][::order])
     assert set(found.values()) == {(Verdict.SUPPRESSED, Reason.SENSITIVE)}
     assert set(found) == {route.route for route in policy.routes if Kind.ADMITTED in route.kinds}
@@ -142,7 +142,7 @@ CARRIED: list[tuple[str, Milestone, Milestone, bool]] = [
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_mark_binds_its_visit(policy: Policy, mark: Milestone, other: Milestone, bound: bool, order: int) -> None:
     """All milestones of the visit, whatever their kind or feed; without a visit number its own content alone."""
-    marked = msgspec.structs.replace(mark, sensitive=True)
+    marked = msgspec.structs.replace(mark, classes=("hiv",))
     allowed = [a_consent(of=code, purposes=(code,)) for code in ("PATSUPPORT", "HCPVISIBLE")]
     arrivals = [*allowed, *[marked, other][::order]]
     _, outcomes, _, _ = advance(Timeline(), arrivals, at(24), rules(policy, keeps=False))
@@ -155,10 +155,11 @@ def test_a_mark_binds_its_visit(policy: Policy, mark: Milestone, other: Mileston
 
 @pytest.mark.parametrize("unit, marked", [("Unit2", True), ("UNIT2", True), ("unit2", True), ("unit3", False)])
 def test_the_unit_marks_a_message(policy: Policy, unit: str, marked: bool) -> None:
-    known = compiled(policy.sensitivity.model_copy(update={"facilities": frozenset({"Unit2"})}))
+    part_2 = ProtectedClass(facilities=frozenset({"Unit2"}))
+    known = compiled(policy.sensitivity.model_copy(update={"classes": {"substance-use": part_2}}))
     reading = reader(policy)._reading._replace(sensitivity=known)
     fact, *_ = hl7_events.read(ADMISSION.format(**{"more": "", **QUIET, "unit": unit}).encode(), reading)
-    assert isinstance(fact, Milestone) and fact.sensitive is marked
+    assert isinstance(fact, Milestone) and bool(fact.classes) is marked
 
 
 def test_nobody_reaches_out_to_the_dead(policy: Policy) -> None:
@@ -290,7 +291,7 @@ def test_what_marks_a_message(
     body = ADMISSION.format(**{"more": "", **QUIET, **fields}).encode()
     fact, *beside = hl7_events.read(body, reader(policy)._reading)
     assert isinstance(fact, Milestone)
-    assert fact.sensitive is marked
+    assert bool(fact.classes) is marked
     assert [type(one).__name__ for one in beside] == ["Person"] * (person is not None)
     for one in beside:
         assert isinstance(one, Person) and person is not None

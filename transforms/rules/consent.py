@@ -9,6 +9,9 @@ one document, and stands for itself: what a nested provision inherits or excepts
     3. standing   both together: how a patient stands on one route at the horizon
     4. decide     one event against that standing
 
+What is specially protected leaves only under a permit that names all of its classes, and such a permit is for nothing
+else: a general one is no consent to disclose psychotherapy notes (45 CFR 164.508(a)(2)) or what 42 CFR 2.31 protects.
+
 Missing, expired, out of scope: suppressed. Not understood, contradictory, or of a patient whose identity changed:
 review. Nothing is ever inferred in favour of a release.
 
@@ -72,14 +75,17 @@ class Standing(NamedTuple):
 # --- 1. denials ----------------------------------------------------------------------------------------------------
 
 
-def denies(consent: Consent, scope: Scope, kind: Kind | None = None) -> bool:
+def denies(consent: Consent, scope: Scope, kind: Kind | None = None, classes: Sequence[str] = ()) -> bool:
     """A denial binds a route unless it clearly speaks of something else: a criterion that is absent matches all.
 
-    `kind` is the milestone in question; None stands for any, which a denial of whatever milestone binds.
+    `kind` is the milestone in question; None stands for any, which a denial of whatever milestone binds. `classes` are
+    those of the event: a denial that names classes binds what is of any of them.
     """
     if consent.says is not Says.DENY:
         return False
     if consent.kinds is not None and kind is not None and kind not in consent.kinds:
+        return False
+    if consent.classes is not None and not set(consent.classes) & set(classes):
         return False
     if consent.purposes and not scope.stopped_by & set(consent.purposes):
         return False
@@ -100,9 +106,10 @@ def said(consent: Consent) -> int:
 # --- 2. permits ----------------------------------------------------------------------------------------------------
 
 
-def permits(consent: Consent, scope: Scope, kind: Kind | None = None) -> bool:
-    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits; and if it
-    is narrowed to some milestones, this is one of them.
+def permits(consent: Consent, scope: Scope, kind: Kind | None = None, classes: Sequence[str] = ()) -> bool:
+    """A permit must name this purpose and this recipient; its action, if any, is disclosure; its scope fits; if it is
+    narrowed to some milestones, this is one of them; and it names every class of an event that is specially protected,
+    none for any other event.
 
     Aggregates have no recipient and need no permit: one that names their purpose can only lift a denial of them.
     """
@@ -113,7 +120,15 @@ def permits(consent: Consent, scope: Scope, kind: Kind | None = None) -> bool:
         and (not consent.actions or DISCLOSE in consent.actions)
         and (not consent.scope or consent.scope in scope.scopes)
         and (consent.kinds is None or kind in consent.kinds)
+        and _names(consent, classes)
     )
+
+
+def _names(consent: Consent, classes: Sequence[str]) -> bool:
+    """Does a permit name all classes of an event? One that names any is for specially protected events alone."""
+    if consent.classes is None:
+        return not classes
+    return bool(classes) and set(classes) <= set(consent.classes)
 
 
 def _is(actor: str, recipients: frozenset[str]) -> bool:
@@ -178,8 +193,9 @@ def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Conse
 
 def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> int:
     """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held, and
-    covers no less data (dataPeriod) than the permit."""
+    covers no less data (dataPeriod) and no fewer classes than the permit."""
     others = [(o, o_end) for o, o_end in others if o.data_start <= one.data_start and one.data_end <= o.data_end]
+    others = [(o, o_end) for o, o_end in others if set(one.classes or ()) <= set(o.classes or ())]
     reached = True
     while reached:
         reached = False
@@ -193,15 +209,21 @@ def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> in
 
 
 def standing(
-    consents: Sequence[Consent], changed: int, scope: Scope, horizon: int, kind: Kind | None = None
+    consents: Sequence[Consent],
+    changed: int,
+    scope: Scope,
+    horizon: int,
+    kind: Kind | None = None,
+    classes: Sequence[str] = (),
 ) -> Standing:
-    """How a patient stands on a route, for milestones of one kind where a rule is narrowed to kinds (None: for any).
-    `changed` is when the patient's identity last changed (BEGINNING: never)."""
+    """How a patient stands on a route, for milestones of one kind where a rule is narrowed to kinds (None: for any),
+    and for what is of exactly these classes of specially protected information. `changed` is when the patient's
+    identity last changed (BEGINNING: never)."""
     if not scope.begins <= horizon < scope.ends:
         return _TOO_EARLY if horizon < scope.begins else _OVER
     if not consents and changed == BEGINNING:
         return _SILENT if scope.needs_permit else _FREE
-    denials = [c for c in consents if denies(c, scope, kind)]
+    denials = [c for c in consents if denies(c, scope, kind, classes)]
     unclear = [c for c in consents if c.says is Says.UNCLEAR]
     refused = max((said(c) for c in denials), default=BEGINNING)
     confused = max((said(c) for c in unclear), default=BEGINNING)
@@ -209,7 +231,7 @@ def standing(
     objected = bool(denials or unclear)
 
     candidates = sorted(
-        (c for c in consents if permits(c, scope, kind)), key=lambda c: (c.given, c.key, c.what, c.rule)
+        (c for c in consents if permits(c, scope, kind, classes)), key=lambda c: (c.given, c.key, c.what, c.rule)
     )
     contradiction = [c for c in candidates if contradicted(c, consents)]
     clear = [  # the permits that were given by now and never taken back from the start

@@ -17,6 +17,7 @@ from transforms.rules.identity import (
     patient_key,
     preferred,
 )
+from transforms.rules.sensitivity import Classes
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
 
@@ -26,7 +27,8 @@ class Around(Part, frozen=True, gc=False):
 
     `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
-    `channels` to how that Patient would rather be reached. `marks` are the resources that a sensitive Condition marks.
+    `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
+    information that a Condition makes it of.
     """
 
     reading: Reading
@@ -36,7 +38,7 @@ class Around(Part, frozen=True, gc=False):
     patients: Mapping[str, str | None] = {}
     providers: Mapping[str, str] = {}
     channels: Mapping[str, str] = {}
-    marks: frozenset[str] = frozenset()
+    marks: Mapping[str, Classes] = {}
 
 
 # --- who -----------------------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
     """With what resources that lie together say of one another; each comes with the names that others call it by. A
     name that means two patients means none."""
     patients, providers = dict(around.patients), dict(around.providers)
-    channels, marks = dict(around.channels), set(around.marks)
+    channels, marks = dict(around.channels), dict(around.marks)
     for names, tree in resources:
         kind = tree.get("resourceType")
         if kind == "Patient":
@@ -143,11 +145,10 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             stated = [i.value or "" for i in named(tree) or () if i.system == NPI_SYSTEM]
             providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
         elif kind == "Condition":
-            encounters = fhir_marks.condition(tree, around.reading.sensitivity)
-            marks.update(() if encounters is None else (*names, *encounters))
-    return msgspec.structs.replace(
-        around, patients=patients, providers=providers, channels=channels, marks=frozenset(marks)
-    )
+            classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
+            if classes:
+                marks.update({name: marks.get(name, ()) + classes for name in (*names, *encounters)})
+    return msgspec.structs.replace(around, patients=patients, providers=providers, channels=channels, marks=marks)
 
 
 def patient_in(tree: Mapping[str, object], around: Around) -> str | None:

@@ -124,7 +124,7 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
             rule.data_start, rule.data_end, scope or "", rule.purposes, rule.actions, rule.recipients,
-            place, rule.kinds, place == 0, guardian,
+            place, rule.kinds, place == 0, guardian, rule.classes,
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip

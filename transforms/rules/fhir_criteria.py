@@ -5,22 +5,25 @@
     actor                who, by reference, identifier or class, in the role of the recipient or in another
     class                resource types: the milestones that such resources state
     code                 a form of the policy: what it stands for
-    any other code,      narrow a rule to what no milestone can be shown to be: a permit covers nothing, a denial binds
-      securityLabel,     all. But a denial of labels that mark an event as sensitive speaks of marked events alone, and
-      data               those are suppressed before consent is asked
+    securityLabel        the policy's classes of specially protected information: a permit or a denial of these
+    any other code or    narrow a rule to what no milestone can be shown to be: a permit covers nothing, a denial binds
+      label, data        all
 
 Rule source: FHIR R4 Consent.provision; DESIGN section 3, Consent.
 """
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
+from typing import TypeVar
 
 from msgspec import UNSET, UnsetType, field
 
 from schemas.event import ALSO, Kind
+from schemas.policy import RESTRICTED
 from transforms.rules.consent_forms import Form
 from transforms.rules.fhir import split_reference
 from transforms.rules.fhir_parts import Coding, Concept, Part, Period, Reference
+from transforms.rules.sensitivity import RESTRICTED_LABEL, Classes, Sensitivity
 
 ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"
 ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -33,6 +36,7 @@ KNOWN_ROLES = frozenset(
 )
 LITERAL = re.compile(r"[A-Z][A-Za-z]+/[A-Za-z0-9.\-]{1,64}")  # FHIR R4 2.3, Type/id of a literal reference
 CLASSES = ("Group/", "CareTeam/")  # who belongs to such an actor is not known here
+Word = TypeVar("Word", bound=str)
 RESOURCES_OF = {  # the types of resources that may state a milestone
     Kind.ADMITTED: {"Encounter"},
     Kind.REGISTERED: {"Encounter"},
@@ -129,8 +133,8 @@ def _organisation(reference: Reference | None) -> set[str]:
     return names
 
 
-def kinds(one: Provision, marks: Container[object], denies: bool, by_form: bool) -> tuple[Kind, ...] | None:
-    """The milestones that class, code, securityLabel and data leave: of a permit surely, of a denial possibly."""
+def kinds(one: Provision, denies: bool, by_form: bool) -> tuple[Kind, ...] | None:
+    """The milestones that class, code and data leave: of a permit surely, of a denial possibly."""
     found: tuple[Kind, ...] | None = None
     if one.class_:
         types = {c.code if c.system == RESOURCES else None for c in one.class_}
@@ -138,18 +142,29 @@ def kinds(one: Provision, marks: Container[object], denies: bool, by_form: bool)
             found = tuple(kind for kind in Kind if RESOURCES_OF[kind] <= types)
         elif types <= set().union(*RESOURCES_OF.values()):
             found = tuple(kind for kind in Kind if RESOURCES_OF[kind] & types)
-    if denies:
-        labels = [(label.system, label.code) for label in one.securityLabel or ()]
-        return () if labels and all(label in marks for label in labels) else found
-    if one.securityLabel or one.data or (one.code and not by_form):
-        return ()
-    return found
+    return () if not denies and (one.data or (one.code and not by_form)) else found
 
 
-def both(one: tuple[Kind, ...] | None, other: tuple[Kind, ...] | None) -> tuple[Kind, ...] | None:
+def classes(one: Provision, known: Sensitivity, denies: bool) -> Classes | None:
+    """The classes that its labels name; None without labels. A label that is no class's, of no system, or that does not
+    say why it restricts is not understood: then a permit names nothing, and a denial has no labels. So is in a permit
+    one of several classes, since it does not say which. Its `R` is the most that other labels may have of
+    confidentiality (Consent.provision.securityLabel: "R or lower") and names nothing itself."""
+    if not one.securityLabel:
+        return None
+    labels = {(label.system, label.code) for label in one.securityLabel}
+    if not denies:
+        labels.discard(RESTRICTED_LABEL)
+    named = [known.labels.get(label, ()) if label[0] else () for label in labels]
+    if any(not its or RESTRICTED in its or (len(its) > 1 and not denies) for its in named):
+        return None if denies else ()
+    return tuple(sorted({name for its in named for name in its}))
+
+
+def both(one: tuple[Word, ...] | None, other: tuple[Word, ...] | None) -> tuple[Word, ...] | None:
     if one is None or other is None:
         return other if one is None else one
-    return tuple(kind for kind in one if kind in other)
+    return tuple(word for word in one if word in other)
 
 
 def form_of(concept: Concept, known: Mapping[str, Form]) -> Form | None:

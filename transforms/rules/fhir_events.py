@@ -158,7 +158,7 @@ def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
     return [
         Milestone(
             digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
-            (), None, one.sensitive, one.course, since,
+            (), None, one.classes, one.course, since,
         )
     ]  # fmt: skip
 

@@ -4,10 +4,10 @@ Nothing here has to have the form of the standard: a code is looked for wherever
 Sources: FHIR R4 Meta.security, serviceType, reasonCode, reasonReference, diagnosis; Condition.code, .encounter.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from transforms.rules.fhir_parts import Resource
-from transforms.rules.sensitivity import Sensitivity, diagnosed, labelled, served
+from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, served
 
 
 def stated(tree: object, name: str) -> list[str]:
@@ -24,20 +24,20 @@ def stated(tree: object, name: str) -> list[str]:
     return found
 
 
-def marked(resource: Resource, known: Sensitivity, elsewhere: Collection[str]) -> bool:
-    """Is a resource marked? `elsewhere` are the names that Conditions around it mark."""
+def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Classes]) -> Classes:
+    """Of which classes a resource is, sorted. `elsewhere` are the names that Conditions around it mark."""
+    found: Classes = ()
     if resource.meta is not None and resource.meta.security:
-        if labelled([(label.system, label.code) for label in resource.meta.security], known):
-            return True
-    if resource.serviceType is not None and served(stated(resource.serviceType, "code"), known):
-        return True
+        found = labelled([(label.system, label.code) for label in resource.meta.security], known)
+    if resource.serviceType is not None:
+        found += served(stated(resource.serviceType, "code"), known)
     for reasons in (resource.reasonCode, resource.diagnosis):
-        if reasons is not None and diagnosed(stated(reasons, "code"), known):
-            return True
-    if not elsewhere:
-        return False
-    referred = stated([resource.reasonReference, resource.diagnosis], "reference")
-    return any(name in elsewhere for name in (*own_names(resource), *referred))
+        if reasons is not None:
+            found += diagnosed(stated(reasons, "code"), known)
+    if elsewhere:
+        referred = stated([resource.reasonReference, resource.diagnosis], "reference")
+        found += tuple(c for name in (*own_names(resource), *referred) for c in elsewhere.get(name, ()))
+    return tuple(sorted(set(found))) if found else found
 
 
 def own_names(resource: Resource) -> tuple[str, ...]:
@@ -46,15 +46,14 @@ def own_names(resource: Resource) -> tuple[str, ...]:
     return (f"{resource.resourceType}/{name}", f"urn:uuid:{name}") if name else ()
 
 
-def condition(tree: Mapping[str, object], known: Sensitivity) -> list[str] | None:
-    """What a Condition marks besides itself, its encounter; None if it is no mark."""
+def condition(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, list[str]]:
+    """Of which classes a Condition is, and what it makes so besides itself: its encounter."""
     meta = tree.get("meta")
     security = meta.get("security") if isinstance(meta, dict) else None
-    found = security if isinstance(security, list) else ()
-    labels = [(_text(one.get("system")), _text(one.get("code"))) for one in found if isinstance(one, dict)]
-    if not diagnosed(stated(tree.get("code"), "code"), known) and not labelled(labels, known):
-        return None
-    return [*stated(tree.get("encounter"), "reference")]
+    listed = security if isinstance(security, list) else ()
+    labels = [(_text(one.get("system")), _text(one.get("code"))) for one in listed if isinstance(one, dict)]
+    found = diagnosed(stated(tree.get("code"), "code"), known) + labelled(labels, known)
+    return found, stated(tree.get("encounter"), "reference")
 
 
 def _text(value: object) -> str | None:

@@ -4,7 +4,7 @@
     root-is-base-deny    the root only says that all else is refused; the nested rules count
     root-is-context      the root's criteria frame the nested rules, which count
 
-    period, dataPeriod   a nested rule's lie within its parent's
+    period, dataPeriod   a nested rule's lie within its parent's; so do a nested permit's class and securityLabel
     a nested deny        binds wherever it may match: what it does not name itself, it means all of. One that leaves
                          nothing of a permit is no exception to it but a contradiction
     a nested permit      adds what it names itself in full, within its parent's periods and data; beneath a denial
@@ -26,13 +26,14 @@ from transforms.rules.consent_forms import ROOT_IS_BASE_DENY, ROOT_IS_CONTEXT, R
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_criteria import Provision, both, form_of
 from transforms.rules.fhir_parts import Period
+from transforms.rules.sensitivity import Classes
 
 MOST_RULES = 200  # of one document; more are not weighed one by one
 
 
 class Rule(NamedTuple):
-    """What one provision says. Empty criteria are absent; `kinds` as in `schemas.event.Consent`. `partly`: it is
-    narrowed to data of which nobody knows here whether a milestone belongs to them."""
+    """What one provision says. Empty criteria are absent; `kinds` and `classes` as in `schemas.event.Consent`.
+    `partly`: it is narrowed to data of which nobody knows here whether a milestone belongs to them."""
 
     says: Says
     start: int = BEGINNING
@@ -44,6 +45,7 @@ class Rule(NamedTuple):
     recipients: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] | None = None
     partly: bool = False
+    classes: Classes | None = None
 
 
 class Reader(NamedTuple):
@@ -70,9 +72,18 @@ def rules(root: Provision, form: Form | None, reader: Reader) -> list[Rule]:
     permits = [rule for rule in found if rule.says is Says.PERMIT]
     every_denial = [rule for rule in found if rule.says is Says.DENY]
     denials = [one for one in every_denial if not any(_takes_back(one, permit) for permit in permits)]
+    if _compound(permits, reader.around.reading.sensitivity.alone):
+        return [UNCLEAR, *denials[:MOST_RULES]]
     if len(permits) + len(denials) < len(found) or len(found) > MOST_RULES or not found:
         return [UNCLEAR, *denials[:MOST_RULES]]
     return permits + denials
+
+
+def _compound(permits: list[Rule], alone: frozenset[str]) -> bool:
+    """Does a document permit something else beside what must be permitted alone? Such an authorization is none, 45 CFR
+    164.508(b)(2)(iv) and (b)(3)(ii)."""
+    permitted = {name for permit in permits for name in permit.classes or ("",)}  # "": what is in no class
+    return len(permitted) > 1 and not permitted.isdisjoint(alone)
 
 
 def _takes_back(denial: Rule, permit: Rule) -> bool:
@@ -82,8 +93,9 @@ def _takes_back(denial: Rule, permit: Rule) -> bool:
             return False
     if denial.partly:
         return False
-    if denial.kinds is not None and not (permit.kinds and set(permit.kinds) <= set(denial.kinds)):
-        return False
+    for some, its in ((denial.kinds, permit.kinds), (denial.classes, permit.classes)):
+        if some is not None and not (its and set(its) <= set(some)):
+            return False
     whole = denial.start <= permit.start and permit.end <= denial.end
     return whole and denial.data_start <= permit.data_start and permit.data_end <= denial.data_end
 
@@ -121,7 +133,7 @@ def _rules(one: Provision, parent: Rule, frame: Rule, form: Form | None, reader:
         return own if one.provision is UNSET else [*own, UNCLEAR]
     within = _windows(one, parent, reader)
     if within and own[0].says is Says.PERMIT:
-        within = within._replace(kinds=own[0].kinds)
+        within = within._replace(kinds=own[0].kinds, classes=own[0].classes)
     beneath = _several(nested, within, frame, reader) if within else [UNCLEAR]
     if one.type == "deny":  # an exception to a denial adds nothing
         beneath = [rule for rule in beneath if rule.says is not Says.PERMIT]
@@ -165,14 +177,16 @@ def _read(one: Provision, parent: Rule, frame: Rule, form: Form | None, reader: 
     if one.code:
         named = [form_of(concept, known) for concept in one.code]
         forms = [found for found in named if found is not None] if not denies or None not in named else [None]
-    marks = reader.around.reading.sensitivity.labels
-    kinds = fhir_criteria.kinds(one, marks, denies, by_form=bool(one.code and forms))
+    kinds = fhir_criteria.kinds(one, denies, by_form=bool(one.code and forms))
+    classes = fhir_criteria.classes(one, reader.around.reading.sensitivity, denies)
     if denies:
-        partly = bool(one.code or one.data or one.securityLabel)
-        own = within._replace(says=Says.DENY, actions=actions, recipients=recipients, kinds=kinds, partly=partly)
+        partly = bool(one.code or one.data or (one.securityLabel and classes is None))
+        own = within._replace(
+            says=Says.DENY, actions=actions, recipients=recipients, kinds=kinds, classes=classes, partly=partly
+        )
         return [own._replace(purposes=purposes or (found.purposes if found else ())) for found in forms]
     own = within._replace(says=Says.PERMIT, purposes=purposes, actions=actions, recipients=recipients)
-    own = _filled(own._replace(kinds=both(kinds, parent.kinds)), frame)
+    own = _filled(own._replace(kinds=both(kinds, parent.kinds), classes=both(classes, parent.classes)), frame)
     return [own if found is None else _signed(own, found, reader.given) for found in forms] or [own]
 
 

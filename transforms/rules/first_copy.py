@@ -27,11 +27,11 @@ def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
 _KEY = attrgetter("key")
 
 
-def order(fact: AnyFact) -> tuple[bytes, bytes, int]:
+def order(fact: AnyFact) -> tuple[bytes, bytes, int, tuple[str, ...]]:
     """By key and content; of equal copies the one published first, or the one that stands for its message."""
     if isinstance(fact, Milestone):
-        return fact.key, fact.what, fact.published or 0
-    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted
+        return fact.key, fact.what, fact.published or 0, fact.classes
+    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted, ()
 
 
 def content(fact: Fact) -> bytes:
@@ -45,6 +45,10 @@ def content(fact: Fact) -> bytes:
     if isinstance(fact, Judgement):
         return digest(fact.what, fact.route, fact.question, fact.allows, fact.said)
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
+
+
+def _marked_as(fact: Milestone, copy: Milestone) -> Milestone:
+    return replace(copy, classes=tuple(sorted({*fact.classes, *copy.classes})))
 
 
 class Received:
@@ -67,7 +71,7 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
-        self.sensitive: set[str] = set()  # stays that any copy marks
+        self.classes: dict[str, set[str]] = {}  # stay → of what specially protected information any copy says it is
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
@@ -119,6 +123,7 @@ class Received:
         for fact in self._postponed:
             if fact.what not in self.milestones:
                 self.late[fact.what] = fact
+            self._keep_marks(fact)
             self._route(fact)
 
     def conflicting(self) -> dict[bytes, set[bytes]]:
@@ -147,11 +152,19 @@ class Received:
             self.copies.append(fact)
             self._route(fact)
         else:
+            self._keep_marks(fact)
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
-        if fact.sensitive:
-            self.sensitive.add(fact.stay)
+        if fact.classes:
+            self.classes.setdefault(fact.stay, set()).update(fact.classes)
+
+    def _keep_marks(self, fact: Milestone) -> None:
+        """A mark of a copy that is not kept stays with the one that is."""
+        if fact.classes:
+            self.copies = [_marked_as(fact, copy) if copy.what == fact.what else copy for copy in self.copies]
+            if fact.what in self.late:
+                self.late[fact.what] = _marked_as(fact, self.late[fact.what])
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

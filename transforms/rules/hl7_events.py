@@ -16,6 +16,7 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
+from schemas.policy import RESTRICTED
 from transforms.rules import contact, hl7, hl7_consent
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
@@ -27,7 +28,7 @@ from transforms.rules.identity import (
     national_provider,
     preferred,
 )
-from transforms.rules.sensitivity import Sensitivity, adult_at, diagnosed
+from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed
 from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
@@ -102,9 +103,9 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     values = {} if cancels else _values(person, visited)
     what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    sensitive = _sensitive(message, header, visited, reading.sensitivity)
+    classes = _classes(message, header, visited, reading.sensitivity)
     milestone = Milestone(
-        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, sensitive
+        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes
     )  # fmt: skip
     return [milestone, *_beside(person, milestone, reading)]
 
@@ -141,23 +142,25 @@ def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[Any
     return [Person(digest("person", milestone.key), milestone.patient, milestone.type, adult, died, counted=False)]
 
 
-def _sensitive(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> bool:
-    """Is it marked by its unit (MSH-4), service (PV1-10), place (PV1-3), PV2-22, a diagnosis (DG1-3, PV2-3), or an
-    access restriction (ARV)?"""
-    if header.value(4).upper() in known.facilities or message.first("ARV") is not None:
-        return True
+def _classes(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> Classes:
+    """Of what specially protected information it is, sorted: by its unit (MSH-4), service (PV1-10), place (PV1-3) and
+    diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV) do not say why."""
+    found = known.facilities.get(header.value(4).upper(), ())
+    if message.first("ARV") is not None:
+        found += (RESTRICTED,)
     codes = [segment.value(3, part) for segment in message.every("DG1") for part in (1, 4)]
     visit_protection = message.first("PV2")
     if visit_protection is not None:
         if visit_protection.value(22) == "Y":
-            return True
+            found += (RESTRICTED,)
         codes += (visit_protection.value(3), visit_protection.value(3, 4))
-    if codes and diagnosed(codes, known):
-        return True
-    if visited is None:
-        return False
-    place = (visited.value(3, 1).upper(), visited.value(3, 4).upper(), visited.value(3, 7).upper())
-    return visited.value(10).upper() in known.services or not known.locations.isdisjoint(place)
+    if codes:
+        found += diagnosed(codes, known)
+    if visited is not None:
+        found += known.services.get(visited.value(10).upper(), ())
+        for part in (1, 4, 7):
+            found += known.locations.get(visited.value(3, part).upper(), ())
+    return tuple(sorted(set(found))) if found else found
 
 
 def _bearing(person: Segment, reading: Reading) -> tuple[int, bool]:

@@ -3,7 +3,8 @@
     1. doubt           two copies differ, it came too late, or nobody knows when it happened: review
     2. never or not    a cancellation, what was cancelled or refilled, a route that is off, what has not happened yet
     3. newest          of a CRM record's milestones the newest one decides alone
-    4. before consent  studies that are not approved, what is specially protected, the dead, minors
+    4. before consent  studies that are not approved, what is specially protected and that no permit names, the dead,
+                       minors
     5. consent         `consent.decide`; a reviewer may have found that what stands in the way does not
 
 Rule source: DESIGN section 3, First copy wins and Consent.
@@ -18,6 +19,7 @@ from transforms.rules.first_copy import Received
 from transforms.rules.judgement import Judgements
 from transforms.rules.reviewing import Verdicts, reconsidered
 from transforms.rules.routing import RouteRule, Rules
+from transforms.rules.sensitivity import Classes
 
 # Bound once: each look-up of an enum's member costs as much as a Pair.
 HELD, RELEASED, REVIEW = Verdict.HELD, Verdict.RELEASED, Verdict.REVIEW
@@ -45,10 +47,10 @@ class Known:
         self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self._consents = until_majority(received.consents, self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
-        self._sensitive = received.sensitive
+        self._classes = received.classes
         self._died = any(person.died for person in received.people)
-        # a standing holds for a route, or for one kind on it where a rule of a consent is narrowed to kinds
-        self._standings: dict[str | tuple[str, Kind], Standing] = {}
+        # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
+        self._standings: dict[str | tuple[str, Kind, Classes], Standing] = {}
         self._by_kind = any(consent.kinds is not None for consent in self._consents)
         self.judged = Judgements(received, self.adult_at, horizon)
         self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
@@ -163,13 +165,15 @@ class Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        if (protected := self._before_consent(one, time, rule)) is not None:
-            return protected
-        place = (rule.name, one.kind) if self._by_kind else rule.name
+        classes = tuple(sorted(self._classes.get(one.stay, ()))) if self._classes else ()
+        place = (rule.name, one.kind, classes) if classes or self._by_kind else rule.name
         known = self._standings.get(place)
         if known is None:
-            known = self._standings[place] = standing(self._consents, self._changed, scope, horizon, one.kind)
+            known = standing(self._consents, self._changed, scope, horizon, one.kind, classes)
+            self._standings[place] = known
         decided = decide(time, one.span, known, scope, horizon)
+        if (protected := self._before_consent(one, time, rule, classes, decided[0] is RELEASED)) is not None:
+            return protected
         if decided[0] is REVIEW and self.judged.any:
             decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
@@ -209,12 +213,16 @@ class Known:
             return Reason.CANCELLED
         return Reason.REFILLED if one.since is not None and self._refilled(one) else None
 
-    def _before_consent(self, one: Milestone, time: int, rule: RouteRule) -> Verdicts | None:
-        """What no consent is asked for: it is withheld from everybody, or from all that is no count of many."""
+    def _before_consent(
+        self, one: Milestone, time: int, rule: RouteRule, classes: Classes, permitted: bool
+    ) -> Verdicts | None:
+        """What comes before any consent: it is withheld from everybody, or from all that is no count of many. What is
+        specially protected needs a permit of its own, never a reviewer, and waits for one as all else does."""
         if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):
             return Verdict.SUPPRESSED, Reason.STUDY_NOT_APPROVED, ()
-        if self._sensitive and one.stay in self._sensitive:
-            return Verdict.SUPPRESSED, Reason.SENSITIVE, ()
+        if classes and not (permitted and rule.scope.needs_permit):
+            waits = rule.scope.needs_permit and self.rules.keeps and self.horizon < rule.settles(time)
+            return HELD if waits else Verdict.SUPPRESSED, Reason.SENSITIVE, ()
         if self._died and rule.window is None:
             return Verdict.SUPPRESSED, Reason.DECEASED, ()
         if time < self.adult_at and rule.window is None and not self.judged.lifts(one, rule, Reason.MINOR):

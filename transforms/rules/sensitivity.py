@@ -1,68 +1,101 @@
 """Before consent: what is specially protected, and who is of age.
 
-A mark is read from where, by whom and under which label something happened, never from free text. One mark on any copy
-binds. Rule sources: 42 CFR Part 2 (substance use disorder), 45 CFR 164.508(a)(2) (psychotherapy notes), state rules on
-HIV, reproductive health and minors; all of them as the policy's sensitivity.yaml words them.
+A mark is read from where, by whom and under which label something happened, never from free text. It says of which
+class the event is: only a permit that names the class lets it out. One mark on any copy binds. Rule sources: 42 CFR
+Part 2 (substance use disorder), 45 CFR 164.508(a)(2) (psychotherapy notes), state rules on HIV, reproductive health and
+minors; all of them as the policy's sensitivity.yaml words them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, tzinfo
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from schemas.instant import BEGINNING, from_fhir
 from schemas.policy import Sensitivity as Written
 
+# HL7 sets this confidentiality on whatever a sensitivity code marks (DS4P): beside one it adds nothing
+RESTRICTED_LABEL = ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 _YEAR = re.compile(r"(?:18|19|20)\d\d", re.ASCII)
 
+Classes = tuple[str, ...]  # of specially protected information; as marks are gathered one may come twice
+Label = tuple[str | None, str | None]  # the system and code of a security label
+Key = TypeVar("Key")
+
 
 class Sensitivity(NamedTuple):
-    """The policy's lists, ready to be looked up in. `labels` are (system, code), the others in capitals; `diagnoses` by
-    their first letter."""
+    """The policy's lists, ready to be looked up in: what stands in them → its classes. `services`, `locations` and
+    `facilities` in capitals; `diagnoses` by their first letter, longest first; `alone`: classes whose permit must stand
+    alone."""
 
-    labels: frozenset[tuple[str | None, str]] = frozenset()
-    services: frozenset[str] = frozenset()
-    locations: frozenset[str] = frozenset()
-    facilities: frozenset[str] = frozenset()
-    diagnoses: Mapping[str, tuple[str, ...]] = {}
+    labels: Mapping[Label, Classes] = {}
+    services: Mapping[str, Classes] = {}
+    locations: Mapping[str, Classes] = {}
+    facilities: Mapping[str, Classes] = {}
+    diagnoses: Mapping[str, Sequence[tuple[str, Classes]]] = {}
+    alone: frozenset[str] = frozenset()
     majority_age: int = 18
 
 
 def compiled(written: Written) -> Sensitivity:
     """The lists of a policy."""
+    classes = sorted(written.classes.items())
     # a code without its system is taken at its word
-    labels = frozenset(
-        (known, code) for system, codes in written.labels.items() for code in codes for known in (system, None)
-    )
-    services, locations, facilities = (
-        frozenset(map(str.upper, codes)) for codes in (written.services, written.locations, written.facilities)
-    )
-    letters = {code[0] for code in written.diagnoses}
-    diagnoses = {letter: tuple(code for code in written.diagnoses if code[0] == letter) for letter in letters}
-    return Sensitivity(labels, services, locations, facilities, diagnoses, written.majority_age)
-
-
-def labelled(codings: Iterable[tuple[str | None, str | None]], known: Sensitivity) -> bool:
-    """Does a security label mark it? FHIR Meta.security."""
-    return any(coding in known.labels for coding in codings)
-
-
-def served(codes: Iterable[str | None], known: Sensitivity) -> bool:
-    """Does the service mark it? FHIR serviceType, HL7 PV1-10."""
-    return any(code.upper() in known.services for code in codes if code)
-
-
-def diagnosed(codes: Iterable[str], known: Sensitivity) -> bool:
-    """Does a diagnosis mark it? HL7 DG1-3, PV2-3; FHIR reasonCode, diagnosis, Condition.code. Of whatever code system:
-    a code of another one that begins alike is marked too."""
-    begins = known.diagnoses
-    return any(
-        code.upper().replace(".", "").startswith(begins[letter])
+    labels = [
+        ((known, code), name)
+        for name, one in classes
+        for system, codes in one.labels.items()
         for code in codes
-        if (letter := code[:1].upper()) in begins
+        for known in (system, None)
+    ]
+    begins = _gathered((code, name) for name, one in classes for code in one.diagnoses)
+    diagnoses = {
+        letter: sorted((one for one in begins.items() if one[0][0] == letter), key=lambda one: -len(one[0]))
+        for letter in {code[0] for code in begins}
+    }
+    return Sensitivity(
+        _gathered(labels),
+        _gathered((code.upper(), name) for name, one in classes for code in one.services),
+        _gathered((code.upper(), name) for name, one in classes for code in one.locations),
+        _gathered((code.upper(), name) for name, one in classes for code in one.facilities),
+        diagnoses,
+        frozenset(name for name, one in classes if one.alone),
+        written.majority_age,
     )
+
+
+def _gathered(rows: Iterable[tuple[Key, str]]) -> dict[Key, Classes]:
+    found: defaultdict[Key, Classes] = defaultdict(tuple)
+    for key, name in rows:
+        if name not in found[key]:
+            found[key] += (name,)
+    return dict(found)
+
+
+def labelled(labels: Sequence[Label], known: Sensitivity) -> Classes:
+    """Of which classes security labels make it. FHIR Meta.security."""
+    stated = [name for label in labels if label != RESTRICTED_LABEL for name in known.labels.get(label, ())]
+    return tuple(stated) or (known.labels.get(RESTRICTED_LABEL, ()) if RESTRICTED_LABEL in labels else ())
+
+
+def served(codes: Iterable[str], known: Sensitivity) -> Classes:
+    """Of which classes the service makes it. FHIR serviceType, HL7 PV1-10."""
+    return tuple(name for code in codes for name in known.services.get(code.upper(), ()))
+
+
+def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
+    """Of which classes diagnoses make it. HL7 DG1-3, PV2-3; FHIR reasonCode, diagnosis, Condition.code. Of whatever
+    code system: a code of another one that begins alike is marked too."""
+    found: Classes = ()
+    for code in codes:
+        for begins, classes in known.diagnoses.get(code[:1].upper(), ()):
+            if code.upper().replace(".", "").startswith(begins):
+                found += classes
+                break
+    return found
 
 
 def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:

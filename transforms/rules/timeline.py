@@ -156,7 +156,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
     kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
     reachable = {p.what for p in pairs if p.reachable}
     kept |= reachable
-    kept |= {c.what for c in received.copies if c.sensitive or c.cancels}  # what only ever tightens is never forgotten
+    kept |= {c.what for c in received.copies if c.classes or c.cancels}  # what only ever tightens is never forgotten
     if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
         kept |= {what for one in reachable for what in conflicting.get(one, ())}
     if any(c.since is not None and c.what in kept for c in received.copies):  # judged by all that was dispensed
@@ -172,7 +172,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted(written.items())),
         received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
         tuple(sorted(received.judgements, key=order)),
-        tuple(sorted((late for late in received.late.values() if late.what in reachable), key=order)),
+        tuple(sorted((late for late in received.late.values() if late.classes or late.what in reachable), key=order)),
     )
     # One that is dated ahead begins to count; who comes of age has to consent anew.
     instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
@@ -181,8 +181,10 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         one, rule = known.milestones[pair.what], known.rule(pair)
         if pair.question:
             instants.append(pair.deadline)
-        # When the wait of one that left is over nothing happens by itself, so nobody is woken for it.
-        if (pair.settled is HELD or pair.question) and rule is not None and one.time is not None:
+        # When the wait of one that left is over nothing happens by itself, so nobody is woken for it; of one that was
+        # taken back since, a person may be asked.
+        waits = pair.settled is HELD or pair.question or (pair.open and not pair.shown)
+        if waits and rule is not None and one.time is not None:
             instants.append(rule.settles(one.time))
         if (pair.open or pair.shown) and rule is not None:  # a waiver begins and ends without an arrival
             instants += (rule.scope.begins, rule.scope.ends)
