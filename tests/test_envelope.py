@@ -404,5 +404,33 @@ def test_a_deletion_is_rejected_for_a_person_to_see() -> None:
     """It names no patient; read as a live resource, or passed over, it would leave standing what was taken back."""
     gone = {"fullUrl": "https://b/Consent/1", "request": {"method": "DELETE", "url": "Consent/1"}}
     put = {"resource": encounter(), "request": {"method": "PUT", "url": "Encounter/1"}}
-    history = {"resourceType": "Bundle", "type": "history", "entry": [gone, {**put, "request": gone["request"]}, put]}
-    assert said(opened(history)) == ["deletion", "deletion", "Milestone"]
+    other = {**put, "request": {"method": "delete", "url": "Encounter/1"}}
+    history = {"resourceType": "Bundle", "type": "history", "entry": [gone, other, put]}
+    assert said(opened(history)) == ["consent_of_nobody", "deletion", "Milestone"]
+
+
+# --- modifiers, wherever they stand --------------------------------------------------------------------------------
+
+UNKNOWN = [{"url": "http://example.org/not-done", "valueBoolean": True}]
+
+
+@pytest.mark.parametrize(
+    "around, entry, resource",
+    [
+        pytest.param({}, {}, {"participant": [{"modifierExtension": UNKNOWN}]}, id="in a part that is read"),
+        pytest.param({}, {}, {"location": [{"modifierExtension": UNKNOWN}]}, id="in a part that is not"),
+        pytest.param({"implicitRules": "http://example.org/rules"}, {}, {}, id="rules of the Bundle"),
+        pytest.param({}, {"modifierExtension": UNKNOWN}, {}, id="on the entry"),
+    ],
+)
+def test_a_modifier_anywhere_rejects(around: dict[str, Any], entry: dict[str, Any], resource: dict[str, Any]) -> None:
+    whole = {**bundle(), **around, "entry": [{**entry, "resource": encounter(**resource)}]}
+    assert said(opened(whole)) == ["unknown_modifier"]
+    escaped = json.dumps(whole).replace("modifierExtension", "modifier\\u0045xtension").encode()
+    assert said(ENVELOPES.line(escaped)) == ["unknown_modifier"]
+
+
+def test_a_consent_in_a_bundle_with_rules_of_its_own_permits_nothing() -> None:
+    asked = {**CONSENT, "status": "active", "provision": {"type": "permit"}}
+    [found] = opened(bundle(asked, implicitRules="urn:x"))
+    assert [fact.says for fact in found.facts if isinstance(fact, Consent)] == ["unclear"]

@@ -12,8 +12,9 @@ from schemas.event import Identity, Kind, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
-from transforms.rules.fhir import NPI_SYSTEM, Around, split_reference
+from transforms.rules.fhir import NPI_SYSTEM, Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import split_reference
 from transforms.rules.hl7_events import read as read_hl7
 from transforms.rules.identity import Reading
 from transforms.rules.timeline import advance
@@ -87,9 +88,9 @@ EPISODES |= {"active": (Kind.ENROLLED, ()), "finished": (Kind.EPISODE_COMPLETED,
 EPISODES |= dict.fromkeys(
     ("cancelled", "entered-in-error"), (Kind.EPISODE_COMPLETED, (Kind.EPISODE_COMPLETED, Kind.ENROLLED))
 )
-APPOINTMENTS: dict[str, object] = dict.fromkeys(("proposed", "pending", "arrived", "noshow", "checked-in", "waitlist"))
+APPOINTMENTS: dict[str, object] = dict.fromkeys(("proposed", "pending", "arrived", "checked-in", "waitlist"))
 APPOINTMENTS |= {"booked": (Kind.BOOKED, ()), "fulfilled": (Kind.ATTENDED, ())}
-APPOINTMENTS |= dict.fromkeys(("cancelled", "entered-in-error"), (Kind.BOOKED, (Kind.BOOKED, Kind.ATTENDED)))
+APPOINTMENTS |= dict.fromkeys(("cancelled", "entered-in-error", "noshow"), (Kind.BOOKED, (Kind.BOOKED, Kind.ATTENDED)))
 NOT_OF_FHIR: dict[str, object] = dict.fromkeys(("", "FINISHED", "finished ", "booked\n"))
 
 
@@ -141,8 +142,8 @@ TIMES = [
     ("the end of an encounter", encounter(meta=META), ENDED),
     ("no end: when it was last touched", encounter(period=None, meta=META), TOUCHED),
     ("a start is no end", encounter(period={"start": ENDED}, meta=META), TOUCHED),
-    ("an end that cannot be read", encounter(period={"end": "yesterday"}, meta=META), TOUCHED),
-    ("an end by the month", encounter(period={"end": "2024-05"}, meta=META), TOUCHED),
+    ("an end that cannot be read", encounter(period={"end": "yesterday"}, meta=META), None),
+    ("an end by the month", encounter(period={"end": "2024-05"}, meta=META), None),
     ("no time at all", encounter(period=None), None),
     ("a booking happens when it is made", appointment("booked", meta=META), "2024-04-01"),
     ("a booking of unknown making", appointment("booked", created=None, meta=META), TOUCHED),

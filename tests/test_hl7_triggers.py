@@ -130,10 +130,19 @@ def test_all_others_are_unrouted(trigger: str) -> None:
 @pytest.mark.parametrize(
     "status, expected",
     [
-        *((one, "booked") for one in ("", '""', "Booked", "Overbook", "SCHEDULED", "^Cancelled")),
+        *((one, "booked") for one in ("", '""', "Booked", "Overbook", "SCHEDULED", "^Booked")),
         *(
             (one, "gone")
-            for one in ("Cancelled", "CANCELED", "Dc", "Deleted", "Noshow", "No Show", "Cancelled^x^HL70278")
+            for one in (
+                "Cancelled",
+                "CANCELED",
+                "Dc",
+                "Deleted",
+                "Noshow",
+                "No Show",
+                "Cancelled^x^HL70278",
+                "^Cancelled",
+            )
         ),
         *((one, "nothing") for one in ("Pending", "Waitlist", "Blocked", "Started", "complete")),
     ],

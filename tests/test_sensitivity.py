@@ -47,7 +47,10 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("normal", labelled(CONFIDENTIALITY, "N"), False),
     ("substance use", labelled(ACT_CODE, "ETH"), True),
     ("HIV", labelled(ACT_CODE, "HIV"), True),
-    ("the same letters of another system", labelled("urn:other", "HIV"), False),
+    ("the same letters of another system", labelled("urn:other", "HIV"), True),
+    ("a label in small letters", labelled(ACT_CODE, "hiv"), True),
+    ("restricted, as FHIR STU3 names the system", labelled("http://hl7.org/fhir/v3/Confidentiality", "R"), True),
+    ("restricted, by its OID", labelled("urn:oid:2.16.840.1.113883.5.25", "V"), True),
     ("a label without a system", {"meta": {"security": [{"code": "HIV"}]}}, True),
     ("a harmless label without a system", {"meta": {"security": [{"code": "N"}]}}, False),
     ("a service in small letters", {"serviceType": {"coding": [{"code": "psy"}]}}, True),
@@ -59,7 +62,17 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("the second reason's second code", {"reasonCode": [REASON, {"coding": [{"code": "1"}, {"code": "B20"}]}]}, True),
     ("another reason", {"reasonCode": [REASON]}, False),
     ("a code that begins like none", {"reasonCode": [{"coding": [{"code": "B2"}]}]}, False),
+    ("a code after a blank", {"reasonCode": [{"coding": [{"code": " F10.20"}]}]}, True),
     ("a text is no code", {"reasonCode": [{"text": "F10.20"}]}, False),
+    ("a service before a blank", {"serviceType": {"coding": [{"code": "PSY "}]}}, True),
+    ("a specialty", {"specialty": [{"coding": [{"code": "PSY"}]}]}, True),
+    ("a category of services", {"serviceCategory": [{"coding": [{"code": "SUD"}]}]}, True),
+    ("a place", {"location": [{"location": {"reference": "Location/PSYCH"}}]}, True),
+    ("a place elsewhere", {"location": [{"location": {"reference": "https://b/Location/detox/_history/1"}}]}, True),
+    ("a place by its identifier", {"location": [{"location": {"identifier": {"value": "PSYCH"}}}]}, True),
+    ("a contained place", {"contained": [{"resourceType": "Location", "identifier": [{"value": "PSYCH"}]}]}, True),
+    ("another place", {"location": [{"location": {"reference": "Location/W1"}}]}, False),
+    ("a clinician of that id", {"location": [{"location": {"reference": "Practitioner/PSYCH"}}]}, False),
     ("a diagnosis as R5 writes it", {"diagnosis": [{"condition": [{"concept": {"coding": [{"code": "Z21"}]}}]}]}, True),
     ("a contained Condition", {"contained": [CONDITION], "diagnosis": [{"condition": {"reference": "#c"}}]}, True),
     ("one that it does not name", {"contained": [CONDITION]}, False),
@@ -75,6 +88,29 @@ def test_what_marks_a_resource(policy: Policy, fields: dict[str, Any], marked: b
     (fact,) = read(encounter(**fields), Around(reader(policy)._reading))
     assert isinstance(fact, Milestone)
     assert bool(fact.classes) is marked
+
+
+def test_where_an_appointment_takes_place_marks_it(policy: Policy) -> None:
+    patient, place = encounter()["subject"], {"reference": "Location/PSYCH"}
+    booked = {"resourceType": "Appointment", "id": "a", "status": "booked", "created": "2026-01-01"}
+    for actors, classes in (([], ()), ([place], ("mental-health",))):
+        people = [{"actor": one} for one in ({**patient, "type": "Patient"}, *actors)]
+        (fact,) = read({**booked, "participant": people}, Around(reader(policy)._reading))
+        assert isinstance(fact, Milestone) and fact.classes == classes
+
+
+def test_what_a_bundle_is_labelled_with_marks_what_lies_in_it(policy: Policy) -> None:
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": encounter()}]}
+    for more, classes in (({}, ()), (labelled(ACT_CODE, "HIV"), ("hiv",))):
+        (one,) = reader(policy)._envelopes.line(msgspec.json.encode({**bundle, **more}))
+        assert [fact.classes for fact in one.facts if isinstance(fact, Milestone)] == [classes]
+
+
+def test_a_stay_that_ended_in_death_is_told_of_the_patient(policy: Policy) -> None:
+    for code, died in (("home", []), ("exp", [True])):
+        stay = {"dischargeDisposition": {"coding": [{"code": code}]}}
+        _, *beside = read(encounter(hospitalization=stay), Around(reader(policy)._reading))
+        assert [(one.died, one.counted) for one in beside if isinstance(one, Person)] == [(one, False) for one in died]
 
 
 BESIDE: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
@@ -244,15 +280,16 @@ def test_through_the_whole_job(tmp_path: Path) -> None:
 ADMISSION = (
     "MSH|^~\\&|EPIC|{unit}|||202601010800||ADT^A01|1|P|2.5\rEVN|A01|202601010800\r"
     "PID|1||M1^^^GENERAL^MR||DOE||{born}||||||||||||||||||||||{died}|{dead}\r"
-    "PV1|1|I|{place}|||||||{service}|||||||||V1\rPV2|||{reason}|||||||||||||||||||{protected}\r{more}"
+    "PV1|1|I|{place}|||||||{service}|||||||||V1|||||||||||||||||{disposition}\rPV2|||{reason}|||||||||||||||||||{protected}\r{more}"
 )
 QUIET = {
     "unit": "SITE",
-    "born": "19700101",
+    "born": "",
     "died": "",
     "dead": "",
     "place": "W1^2",
     "service": "MED",
+    "disposition": "",
     "protected": "",
     "reason": "",
 }
@@ -260,7 +297,10 @@ HL7 = [
     ("nothing", {}, False, None),
     ("the service", {"service": "PSY"}, True, None),
     ("the service in small letters", {"service": "psy"}, True, None),
+    ("the service with a blank", {"service": " PSY"}, True, None),
+    ("the second service", {"service": "MED~PSY"}, True, None),
     ("the place", {"place": "DETOX^1"}, True, None),
+    ("the place between blanks", {"place": " psych ^1"}, True, None),
     ("the place in mixed letters", {"place": "Detox^1"}, True, None),
     ("the facility in small letters", {"place": "W1^2^3^psych"}, True, None),
     ("the building", {"place": "W1^2^3^^^^PSYCH"}, True, None),
@@ -269,6 +309,9 @@ HL7 = [
     ("a diagnosis", {"more": "DG1|1||F10.20^Alcohol^I10\r"}, True, None),
     ("a diagnosis without its dot", {"more": "DG1|1||f1020\r"}, True, None),
     ("the other code of a diagnosis", {"more": "DG1|1||7^^L^B20^^I10\r"}, True, None),
+    ("a diagnosis after a blank", {"more": "DG1|1|| F10.20^^I10\r"}, True, None),
+    ("a diagnosis after a blank that does not break", {"more": "DG1|1||\u00a0F10.20^^I10\r"}, True, None),
+    ("the second diagnosis of one segment", {"more": "DG1|1||I10~F10.20\r"}, True, None),
     ("the second diagnosis", {"more": "DG1|1||I10^^I10\rDG1|2||Z21^^I10\r"}, True, None),
     ("another diagnosis", {"more": "DG1|1||I10^^I10\rDG1|2||B2^^I10\r"}, False, None),
     ("a text is no code", {"more": "DG1|1|||F10.20\r"}, False, None),
@@ -276,12 +319,36 @@ HL7 = [
     ("another reason", {"reason": "I10^^I10"}, False, None),
     ("a date of death", {"died": "20260102"}, False, (BEGINNING, True)),
     ("the indicator", {"dead": "Y"}, False, (BEGINNING, True)),
+    ("the indicator in small letters", {"dead": "y"}, False, (BEGINNING, True)),
+    ("expired, as the discharge disposition", {"more": "", "disposition": "20"}, False, (BEGINNING, True)),
+    ("gone home", {"disposition": "01"}, False, None),
     ("no death", {"dead": "N"}, False, None),
     ("a text is no date of death", {"died": "unknown"}, False, None),
     ("a child", {"born": "20150101"}, False, ("2033-01-01", False)),
     ("a year of birth", {"born": "2010"}, False, ("2028-12-31", False)),
+    ("a grown-up", {"born": "19700101"}, False, ("1988-01-01", False)),
     ("no date of birth", {"born": ""}, False, None),
 ]
+
+
+BOOKING = (
+    "MSH|^~\\&|EPIC|SITE|||202601010800||SIU^S12|1|P|2.5\rSCH|A1||||||{reason}|{type}\rPID|1||M1^^^GENERAL^MR\r{more}"
+)
+BOOKED = [
+    ("nothing", {}, ()),
+    ("the place", {"more": "AIL|1|A|PSYCH^1\r"}, ("mental-health",)),
+    ("the second place", {"more": "AIL|1|A|W1\rAIL|2|A|W2^^^DETOX\r"}, ("substance-use",)),
+    ("the service", {"more": "AIS|1|A|HIV^Clinic\r"}, ("hiv",)),
+    ("the reason", {"reason": "STD^x"}, ("sexually-transmitted",)),
+    ("the type", {"type": "PSYCH^x"}, ("mental-health",)),
+]
+
+
+@pytest.mark.parametrize("fields, classes", [case[1:] for case in BOOKED], ids=[case[0] for case in BOOKED])
+def test_what_marks_a_booking(policy: Policy, fields: dict[str, str], classes: tuple[str, ...]) -> None:
+    body = BOOKING.format(**{"reason": "", "type": "", "more": "", **fields}).encode()
+    (fact,) = hl7_events.read(body, reader(policy)._reading)
+    assert isinstance(fact, Milestone) and fact.classes == classes
 
 
 @pytest.mark.parametrize("fields, marked, person", [case[1:] for case in HL7], ids=[case[0] for case in HL7])

@@ -18,13 +18,14 @@ from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
-from transforms.rules.fhir_parts import ABSENT, Part
+from transforms.rules.fhir_parts import ABSENT, Part, split_reference
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.verdicts import Verdicts
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 NESTED = 8  # how many Bundles may lie in one another
+MODIFIERS = ("implicitRules", "modifierExtension")  # FHIR R4 2.1.0.4, 2.20: what a reader has to understand
 ENTRIES = 1_000_000  # of one Bundle; each is a message of its own, and all are held at once
 
 
@@ -52,8 +53,10 @@ class Entry(Part, frozen=True, gc=False):
     request: object = None
 
     @property
-    def deletes(self) -> bool:
-        return isinstance(self.request, dict) and self.request.get("method") == "DELETE"
+    def deleted(self) -> str | None:
+        """What the entry deletes, as Type/id; None if it deletes nothing."""
+        asked = self.request if isinstance(self.request, dict) else {}
+        return str(asked.get("url")) if str(asked.get("method")).upper() == "DELETE" else None
 
 
 class Bundle(Part, frozen=True, gc=False):
@@ -134,7 +137,9 @@ class Envelopes:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
             return Counted(body, [*fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)], None)
-        if kind in fhir_events.READERS and isinstance(tree, dict):
+        if kind in fhir_events.READERS:
+            if kind != "Patient" and (b"modifierExtension" in body or b"\\u" in body) and _modified(tree):
+                raise MessageError(Reason.UNKNOWN_MODIFIER)
             return Counted(body, fhir_events.read(tree, around), None)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
             return _told(body, kind, said, set())
@@ -182,14 +187,15 @@ class Envelopes:
             raise MessageError(Reason.MALFORMED) from None
         if not entries:
             return [Counted(body, [_control("Bundle")], None)]
-        resources = [one.get("resource") for one in tree["entry"]]
+        resources = [_framed(one.get("resource"), one, tree) for one in tree["entry"]]
         around = _within(entries, resources, around)
         carried: set[str] | None = None  # what a notification brings along, once its status asks for it
         counted: list[Counted] = []
         for entry, resource in zip(entries, resources, strict=True):
             raw, kind = bytes(entry.resource), _kind(resource)
-            if entry.deletes:
-                counted.append(Counted(raw, [], Reason.DELETION))  # it names no patient: a person has to look
+            if (deleted := entry.deleted) is not None:  # it names no patient: a person has to look
+                refused = kind == "Consent" or split_reference(deleted)[1].startswith("Consent")
+                counted.append(Counted(raw, [], Reason.CONSENT_OF_NOBODY if refused else Reason.DELETION))
             elif not raw:  # an entry that only points (id-only): nothing to decide here
                 counted.append(Counted(raw, [_control("Bundle")], None))
             else:
@@ -198,6 +204,32 @@ class Envelopes:
                     carried = _carried_by(entries, resources) if carried is None else carried
                     counted[-1] = _told(raw, kind, said, carried)
         return counted
+
+
+def _framed(resource: object, entry: Mapping[str, object], bundle: Mapping[str, object]) -> object:
+    """A resource with what its Bundle and its entry say of it: rules, modifiers and security labels."""
+    if not isinstance(resource, dict):
+        return resource
+    framed = {name: one[name] for one in (bundle, entry) for name in MODIFIERS if name in one}
+    stated, own = bundle.get("meta"), resource.get("meta")
+    if isinstance(stated, dict) and isinstance(labels := stated.get("security"), list):
+        own = own if isinstance(own, dict) else {}
+        listed = own.get("security")
+        framed["meta"] = {**own, "security": [*(listed if isinstance(listed, list) else ()), *labels]}
+    return {**resource, **framed} if framed else resource
+
+
+def _modified(part: object) -> bool:
+    """Does a modifier that nobody here knows stand anywhere in a resource?"""
+    parts = [part]
+    for one in parts:  # which grows on the way
+        if isinstance(one, dict):
+            if "modifierExtension" in one:
+                return True
+            parts += one.values()
+        elif isinstance(one, list):
+            parts += one
+    return False
 
 
 def _within(entries: list[Entry], resources: list[Any], around: Around) -> Around:
@@ -215,7 +247,7 @@ def _carried_by(entries: list[Entry], resources: list[Any]) -> set[str]:
     told = (
         names(entry.fullUrl or "", resource)
         for entry, resource in zip(entries, resources, strict=True)
-        if entry.deletes or (entry.resource and _kind(resource) not in SHAPES)
+        if entry.deleted is not None or (entry.resource and _kind(resource) not in SHAPES)
     )
     return {name for each in told for name in each}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from transforms.rules import contact, fhir_marks
-from transforms.rules.fhir_parts import Concept, FhirIdentifier, Part, Reference
+from transforms.rules.fhir_parts import Concept, FhirIdentifier, Part, Reference, split_reference
 from transforms.rules.identity import (
     NEVER,
     Identifier,
@@ -61,19 +61,6 @@ def _identifier_type(concept: Concept | None) -> str:
         return ""
     codes = [coding.code for coding in concept.coding if coding.code and (coding.system or "").endswith("v2-0203")]
     return next((code for code in codes if code in NEVER), codes[0] if codes else "?")
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """(base URL, Type/id) of a literal reference; the base of a relative one is "".
-
-    >>> split_reference("https://ehr.example/fhir/Patient/7/_history/2")
-    ('https://ehr.example/fhir', 'Patient/7')
-    """
-    text = reference.partition("/_history/")[0]
-    parts = text.rsplit("/", 2)
-    if len(parts) == 2:  # the usual case
-        return "", text
-    return (parts[0], f"{parts[1]}/{parts[2]}") if len(parts) == 3 else ("", reference)
 
 
 def patient_of(reference: Reference | None, around: Around) -> str:

@@ -21,8 +21,7 @@ from msgspec import UNSET, UnsetType, field
 from schemas.event import ALSO, Kind
 from schemas.policy import RESTRICTED
 from transforms.rules.consent_forms import Form
-from transforms.rules.fhir import split_reference
-from transforms.rules.fhir_parts import Coding, Concept, Part, Period, Reference
+from transforms.rules.fhir_parts import Coding, Concept, Part, Period, Reference, split_reference
 from transforms.rules.sensitivity import RESTRICTED_LABEL, Classes, Sensitivity
 
 ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"

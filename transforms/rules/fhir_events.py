@@ -12,10 +12,10 @@ import msgspec
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, content_of, digest
-from schemas.instant import FOREVER, from_fhir
+from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks
-from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, is_patient, patient_of, split_reference
+from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, is_patient, patient_of
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
     Appointment,
@@ -32,6 +32,7 @@ from transforms.rules.fhir_parts import (
     Reference,
     ResearchSubject,
     Resource,
+    split_reference,
 )
 from transforms.rules.fhir_statuses import STATUSES
 from transforms.rules.identity import idempotency_key, national_provider, patient_key, preferred
@@ -48,6 +49,7 @@ SERVICE_CLASSES = {
     "AMB": "outpatient",
     "EMER": "emergency",
 }
+EXPIRED = "exp"  # http://terminology.hl7.org/CodeSystem/discharge-disposition
 ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})  # request-intent
 NOTHING: dict[str, str] = {}
 UNKNOWN = {"service_class": "unknown"}
@@ -74,7 +76,16 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
     if npi := _provider(resource.participant, around):
         values["npi"] = npi
     ended = resource.period.end if resource.period else None
-    return _stated(resource, around, resource.subject, ended, values)
+    facts = _stated(resource, around, resource.subject, ended, values)
+    return facts if resource.hospitalization is None else facts + _death(facts, resource.hospitalization)
+
+
+def _death(facts: list[AnyFact], stay: object) -> list[AnyFact]:
+    """A patient whose stay ended so (hospitalization.dischargeDisposition) died, whatever becomes of the discharge."""
+    one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
+    if EXPIRED not in fhir_marks.stated(ended, "code") or not one.patient:
+        return []
+    return [Person(digest("person", one.patient, BEGINNING, True), one.patient, one.type, BEGINNING, True, False)]
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> str:
@@ -197,7 +208,7 @@ def _stated(
         raise MessageError(Reason.NO_PATIENT)
     zone = around.reading.zone
     found = from_fhir(when, zone)
-    if cancels or not found:
+    if cancels or when is None:  # a time that is stated and cannot be read to the day has no other one in its place
         touched = from_fhir(resource.meta.lastUpdated, zone) if resource.meta else None
         # taken back when it was last touched, at the earliest when it happened
         found = max(found, touched) if found and touched else found or touched

@@ -1,13 +1,14 @@
-"""Which FHIR resources are specially protected: by label, by service, by diagnosis, or by a Condition that says so.
+"""Which FHIR resources are specially protected: by label, service, place or diagnosis, or by a Condition that says so.
 
 Nothing here has to have the form of the standard: a code is looked for wherever it stands, since a mark only tightens.
-Sources: FHIR R4 Meta.security, serviceType, reasonCode, reasonReference, diagnosis; Condition.code, .encounter.
+Sources: FHIR R4 Meta.security, serviceType, serviceCategory, specialty, location, reasonCode, reasonReference,
+diagnosis; Condition.code, .encounter; Appointment.participant.actor.
 """
 
 from collections.abc import Mapping
 
-from transforms.rules.fhir_parts import Resource
-from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, served
+from transforms.rules.fhir_parts import Appointment, Resource, split_reference
+from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, placed, served
 
 
 def stated(tree: object, name: str) -> list[str]:
@@ -29,8 +30,11 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
     found: Classes = ()
     if resource.meta is not None and resource.meta.security:
         found = labelled([(label.system, label.code) for label in resource.meta.security], known)
-    if resource.serviceType is not None:
-        found += served(stated(resource.serviceType, "code"), known)
+    for services in (resource.serviceType, resource.serviceCategory, resource.specialty):
+        if services is not None:
+            found += served(stated(services, "code"), known)
+    if places := _places(resource):
+        found += placed(places, known)
     for reasons in (resource.reasonCode, resource.diagnosis):
         if reasons is not None:
             found += diagnosed(stated(reasons, "code"), known)
@@ -38,6 +42,20 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
         referred = stated([resource.reasonReference, resource.diagnosis], "reference")
         found += tuple(c for name in (*own_names(resource), *referred) for c in elsewhere.get(name, ()))
     return tuple(sorted(set(found))) if found else found
+
+
+def _places(resource: Resource) -> list[str]:
+    """Where it happened: the ids and identifiers of Encounter.location and of an Appointment's Locations, and the
+    identifiers of contained ones."""
+    parts: list[object] = [] if resource.location is None else [resource.location]
+    if resource.contained:
+        parts += [one.get("identifier") for one in resource.contained if one.get("resourceType") == "Location"]
+    references = stated(parts, "reference") if parts else []
+    if isinstance(resource, Appointment):
+        references += [one.actor.reference for one in resource.participant or () if one.actor and one.actor.reference]
+    split = [split_reference(reference)[1].partition("/") for reference in references]
+    ids = [name for kind, _, name in split if kind == "Location"]
+    return [*ids, *stated(parts, "value")] if parts else ids
 
 
 def own_names(resource: Resource) -> tuple[str, ...]:

@@ -78,6 +78,9 @@ class Resource(Part, frozen=True, gc=False):
     reasonReference: object = None
     diagnosis: object = None
     serviceType: object = None
+    serviceCategory: object = None
+    specialty: object = None
+    location: object = None
 
 
 class Encounter(Resource, frozen=True, gc=False):
@@ -85,6 +88,7 @@ class Encounter(Resource, frozen=True, gc=False):
     class_: Coding | None = msgspec.field(default=None, name="class")
     period: Period | None = None
     participant: list[Participant] | None = None
+    hospitalization: object = None
 
 
 class EpisodeOfCare(Resource, frozen=True, gc=False):
@@ -135,3 +139,16 @@ class Patient(Resource, frozen=True, gc=False):
     birthDate: object = None  # these three of any type: a Patient that is half broken may be a child, or dead
     deceasedBoolean: object = None
     deceasedDateTime: object = None
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """(base URL, Type/id) of a literal reference; the base of a relative one is "".
+
+    >>> split_reference("https://ehr.example/fhir/Patient/7/_history/2")
+    ('https://ehr.example/fhir', 'Patient/7')
+    """
+    text = reference.partition("/_history/")[0]
+    parts = text.rsplit("/", 2)
+    if len(parts) == 2:  # the usual case
+        return "", text
+    return (parts[0], f"{parts[1]}/{parts[2]}") if len(parts) == 3 else ("", reference)

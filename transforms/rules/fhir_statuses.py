@@ -29,7 +29,10 @@ STATUSES: dict[str, Statuses] = {
     "EpisodeOfCare": Statuses(
         {"active": Kind.ENROLLED, "finished": Kind.EPISODE_COMPLETED}, (Kind.EPISODE_COMPLETED, Kind.ENROLLED)
     ),
-    "Appointment": Statuses({"booked": Kind.BOOKED, "fulfilled": Kind.ATTENDED}, (Kind.BOOKED, Kind.ATTENDED)),
+    # who did not come is not reminded either, as with HL7's S26
+    "Appointment": Statuses(
+        {"booked": Kind.BOOKED, "fulfilled": Kind.ATTENDED}, (Kind.BOOKED, Kind.ATTENDED), TAKEN_BACK | {"noshow"}
+    ),
     # who declines will not come; the other answers leave the booking as the Appointment itself says
     "AppointmentResponse": Statuses({}, (Kind.BOOKED, Kind.ATTENDED), frozenset({"declined"})),
     # an order that is no longer in force: nothing is due under it any more

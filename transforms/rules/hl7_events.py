@@ -28,13 +28,14 @@ from transforms.rules.identity import (
     national_provider,
     preferred,
 )
-from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed
+from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed, placed, served
 from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
 MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
+DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
 NPI_OID = "2.16.840.1.113883.4.6"
 
 
@@ -68,7 +69,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     meaning = TRIGGERS.get(kind)
     schedule = message.first("SCH") if code == "SIU" else None
     if schedule is not None and meaning is not None and meaning.means is MILESTONE:
-        meaning = with_status(meaning, schedule.value(25))
+        meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
         return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
     means, kinds = meaning
@@ -79,7 +80,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     if means is DEMOGRAPHICS:
         if person is None or not patient:
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-        adult, died = _bearing(person, reading)
+        adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
         return [Person(key, patient, kind, adult, died, counted=True)]
 
@@ -103,11 +104,11 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     values = {} if cancels else _values(person, visited)
     what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    classes = _classes(message, header, visited, reading.sensitivity)
+    classes = _classes(message, header, visited, schedule, reading.sensitivity)
     milestone = Milestone(
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes
     )  # fmt: skip
-    return [milestone, *_beside(person, milestone, reading)]
+    return [milestone, *_beside(person, visited, milestone, reading)]
 
 
 def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
@@ -134,40 +135,66 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     return [*signed] if alone else [*facts, *signed]
 
 
-def _beside(person: Segment, milestone: Milestone, reading: Reading) -> list[AnyFact]:
-    """What is told of the person beside a milestone: only where it bears on it."""
-    adult, died = _bearing(person, reading)
-    if not died and adult <= (BEGINNING if milestone.time is None else milestone.time):
+def _beside(person: Segment, visited: Segment | None, milestone: Milestone, reading: Reading) -> list[AnyFact]:
+    """What is told of the person beside a milestone. It is the same fact whatever message tells it."""
+    adult, died = _bearing(person, visited, reading)
+    if not died and adult == BEGINNING:
         return []
-    return [Person(digest("person", milestone.key), milestone.patient, milestone.type, adult, died, counted=False)]
+    patient = milestone.patient
+    return [Person(digest("person", patient, adult, died), patient, milestone.type, adult, died, counted=False)]
 
 
-def _classes(message: Hl7Message, header: Segment, visited: Segment | None, known: Sensitivity) -> Classes:
-    """Of what specially protected information it is, sorted: by its unit (MSH-4), service (PV1-10), place (PV1-3) and
-    diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV) do not say why."""
-    found = known.facilities.get(header.value(4).upper(), ())
+def _classes(
+    message: Hl7Message, header: Segment, visited: Segment | None, schedule: Segment | None, known: Sensitivity
+) -> Classes:
+    """Of what specially protected information it is, sorted: by its unit (MSH-4), service (PV1-10, SCH-7, SCH-8,
+    AIS-3), place (PV1-3, AIL-3) and diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV)
+    do not say why."""
+    found = known.facilities.get(header.value(4).strip().upper(), ()) if known.facilities else ()
     if message.first("ARV") is not None:
         found += (RESTRICTED,)
-    codes = [segment.value(3, part) for segment in message.every("DG1") for part in (1, 4)]
-    visit_protection = message.first("PV2")
-    if visit_protection is not None:
-        if visit_protection.value(22) == "Y":
+    codes: list[str] = []
+    for segment in message.every("DG1"):
+        codes += _coded(segment, 3)
+    protection = message.first("PV2")
+    if protection is not None:
+        if protection.value(22).upper() == "Y":
             found += (RESTRICTED,)
-        codes += (visit_protection.value(3), visit_protection.value(3, 4))
+        codes += _coded(protection, 3)
     if codes:
         found += diagnosed(codes, known)
     if visited is not None:
-        found += known.services.get(visited.value(10).upper(), ())
-        for part in (1, 4, 7):
-            found += known.locations.get(visited.value(3, part).upper(), ())
+        found += placed(_places(visited), known)
+        if visited.field(10):
+            found += served(_coded(visited, 10), known)
+    if schedule is not None:
+        found += served([*_coded(schedule, 7), *_coded(schedule, 8)], known)
+        for booked in message.every("AIS"):
+            found += served(_coded(booked, 3), known)
+        for booked in message.every("AIL"):
+            found += placed(_places(booked), known)
     return tuple(sorted(set(found))) if found else found
 
 
-def _bearing(person: Segment, reading: Reading) -> tuple[int, bool]:
-    """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator)."""
+def _coded(segment: Segment, field: int) -> list[str]:
+    """The codes of all repetitions of a coded field (CWE): the identifier, and the alternate one."""
+    return [code for one in segment.repeats(field) for code in (one.value(1), one.value(4)) if code]
+
+
+def _places(segment: Segment) -> list[str]:
+    """Point of care, facility and building of all repetitions of PV1-3 or AIL-3 (PL)."""
+    return [code for one in segment.repeats(3) for code in (one.value(1), one.value(4), one.value(7)) if code]
+
+
+def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
+    """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator, PV1-36)."""
     born = person.value(7)
     text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
-    died = person.value(30) == "Y" or person.value(29)[:4].isdigit()  # what is no date is no news of a death
+    died = (
+        person.value(30).upper() == "Y"
+        or person.value(29)[:4].isdigit()  # what is no date is no news of a death
+        or (visited is not None and visited.value(36) in DIED)
+    )
     return adult_at(text, reading.sensitivity, reading.zone), died
 
 
@@ -213,11 +240,10 @@ def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str,
 
 
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
-    if recorded is not None:
-        for field in (6, 2):
-            if (text := recorded.value(field)) and (found := from_hl7(text, reading.zone)):
-                return found
-    return from_hl7(header.value(7), reading.zone)
+    """The first of the three that is stated. If it cannot be read to the day no other one is taken instead: nobody
+    knows when it happened."""
+    stated = recorded.value(6) or recorded.value(2) if recorded is not None else ""
+    return from_hl7(stated or header.value(7), reading.zone)
 
 
 def _identifiers(repetitions: list[Repetition], header: Segment) -> list[Identifier]:

@@ -45,11 +45,11 @@ def compiled(written: Written) -> Sensitivity:
     classes = sorted(written.classes.items())
     # a code without its system is taken at its word
     labels = [
-        ((known, code), name)
+        (label, name)
         for name, one in classes
         for system, codes in one.labels.items()
         for code in codes
-        for known in (system, None)
+        for label in ((system, code), (None, code.upper()))
     ]
     begins = _gathered((code, name) for name, one in classes for code in one.diagnoses)
     diagnoses = {
@@ -76,23 +76,32 @@ def _gathered(rows: Iterable[tuple[Key, str]]) -> dict[Key, Classes]:
 
 
 def labelled(labels: Sequence[Label], known: Sensitivity) -> Classes:
-    """Of which classes security labels make it. FHIR Meta.security."""
-    stated = [name for label in labels if label != RESTRICTED_LABEL for name in known.labels.get(label, ())]
-    return tuple(stated) or (known.labels.get(RESTRICTED_LABEL, ()) if RESTRICTED_LABEL in labels else ())
+    """Of which classes security labels make it, of whatever system: the same code has had several. FHIR
+    Meta.security."""
+    codes = {(None, (code or "").strip().upper()) for _, code in labels}
+    restricted = (None, RESTRICTED_LABEL[1])
+    stated = [name for code in codes if code != restricted for name in known.labels.get(code, ())]
+    return tuple(stated) or (known.labels.get(restricted, ()) if restricted in codes else ())
 
 
 def served(codes: Iterable[str], known: Sensitivity) -> Classes:
-    """Of which classes the service makes it. FHIR serviceType, HL7 PV1-10."""
-    return tuple(name for code in codes for name in known.services.get(code.upper(), ()))
+    """Of which classes the service makes it. FHIR serviceType, serviceCategory, specialty; HL7 PV1-10, AIS-3."""
+    return tuple([name for code in codes for name in known.services.get(code.strip().upper(), ())])
+
+
+def placed(codes: Iterable[str], known: Sensitivity) -> Classes:
+    """Of which classes the place makes it. FHIR Encounter.location, Appointment.participant; HL7 PV1-3, AIL-3."""
+    return tuple([name for code in codes for name in known.locations.get(code.strip().upper(), ())])
 
 
 def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes diagnoses make it. HL7 DG1-3, PV2-3; FHIR reasonCode, diagnosis, Condition.code. Of whatever
     code system: a code of another one that begins alike is marked too."""
     found: Classes = ()
-    for code in codes:
-        for begins, classes in known.diagnoses.get(code[:1].upper(), ()):
-            if code.upper().replace(".", "").startswith(begins):
+    for stated in codes:
+        code = stated.strip().upper()
+        for begins, classes in known.diagnoses.get(code[:1], ()):
+            if code.replace(".", "").startswith(begins):
                 found += classes
                 break
     return found
