@@ -367,6 +367,27 @@ def test_a_link_without_a_date_is_later_than_any_consent() -> None:
     assert refusal({"resourceType": "Patient", "link": [{}]}) is Reason.NO_PATIENT
 
 
+def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:
+    """A cancellation may name any of them: AppointmentResponse knows the Appointment by its id alone."""
+    numbers = [{"system": "urn:a", "value": "V1"}, {"value": None}, {"system": "urn:b", "value": "V2"}]
+    fact = told(encounter(id="e1", identifier=numbers))
+    assert (fact.visit, fact.also) == ("V1", ("V2", "e1"))
+    assert [(one.visit, one.also) for one in (told(encounter(id="e1")), told(encounter(id=None)))] == [
+        ("e1", ()),
+        ("", ()),
+    ]
+
+
+@pytest.mark.parametrize("place", ["security", "tag"])
+def test_test_data_is_none_of_production(place: str) -> None:
+    labelled = encounter(meta={place: [{"code": "HTEST"}]})
+    production = Around(READING._replace(production=True))
+    with pytest.raises(MessageError) as caught:
+        read(labelled, production)
+    assert caught.value.reason is Reason.WRONG_ENVIRONMENT
+    assert read(labelled, AROUND) and read(encounter(), production)
+
+
 # --- What rejects ---------------------------------------------------------------------------------------------------
 
 EXTENSION = [{"url": "http://example.org/not-done", "valueBoolean": True}]

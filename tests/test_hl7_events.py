@@ -135,8 +135,8 @@ def test_visits() -> None:
     assert told(message(pv1="PV1|1|I")).visit == ""
     assert told(message(pv1="")).visit == ""
     schedule = "SCH|P1^EPIC|F1^EPIC"
-    assert told(message("SIU^S12", schedule, pv1=numbered)).visit == "P1"
-    assert told(message("SIU^S12", "SCH||F1^EPIC", pv1=numbered)).visit == "F1"
+    both, filler = told(message("SIU^S12", schedule, pv1=numbered)), told(message("SIU^S15", "SCH||F1^EPIC"))
+    assert (both.visit, both.also, filler.visit, filler.also) == ("P1", ("F1",), "F1", ())
     assert told(message("SIU^S12", pv1=numbered)).visit == "", "a booking is not the visit in which it was made"
 
 

@@ -72,7 +72,6 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("a place by its identifier", {"location": [{"location": {"identifier": {"value": "PSYCH"}}}]}, True),
     ("a contained place", {"contained": [{"resourceType": "Location", "identifier": [{"value": "PSYCH"}]}]}, True),
     ("another place", {"location": [{"location": {"reference": "Location/W1"}}]}, False),
-    ("a clinician of that id", {"location": [{"location": {"reference": "Practitioner/PSYCH"}}]}, False),
     ("a diagnosis as R5 writes it", {"diagnosis": [{"condition": [{"concept": {"coding": [{"code": "Z21"}]}}]}]}, True),
     ("a contained Condition", {"contained": [CONDITION], "diagnosis": [{"condition": {"reference": "#c"}}]}, True),
     ("one that it does not name", {"contained": [CONDITION]}, False),
@@ -329,6 +328,24 @@ HL7 = [
     ("a grown-up", {"born": "19700101"}, False, ("1988-01-01", False)),
     ("no date of birth", {"born": ""}, False, None),
 ]
+
+
+@pytest.mark.parametrize(
+    "trigger, fields, told",
+    [
+        ("A02", {}, False),
+        ("A02", {"dead": "Y"}, True),
+        ("A60", {"disposition": "41"}, True),
+        ("Z99", {"dead": "Y"}, False),
+    ],
+)
+def test_a_message_of_no_milestone_may_tell_of_a_death(
+    policy: Policy, trigger: str, fields: dict[str, str], told: bool
+) -> None:
+    body = ADMISSION.format(**{"more": "", **QUIET, **fields}).replace("ADT^A01", f"ADT^{trigger}").encode()
+    (fact,) = hl7_events.read(body, reader(policy)._reading)
+    assert isinstance(fact, Person) is told
+    assert not told or (isinstance(fact, Person) and fact.died and fact.counted)
 
 
 BOOKING = (

@@ -178,6 +178,18 @@ def test_conflicting_consents_ground_nothing() -> None:
             a_milestone(at(5)), a_cancellation(at(5) - DAY, span=DAY), RELEASED, id="by the day that ends there"
         ),
         pytest.param(a_milestone(at(5)), a_cancellation(at(20)), CANCELLED, id="dated after the horizon"),
+        pytest.param(
+            replace(a_milestone(at(5)), also=("F1",)),
+            a_cancellation(at(6), visit="F1"),
+            CANCELLED,
+            id="by another number",
+        ),
+        pytest.param(
+            a_milestone(at(5), visit="F1"),
+            replace(a_cancellation(at(6)), also=("F1",)),
+            CANCELLED,
+            id="by both numbers",
+        ),
     ],
 )
 @pytest.mark.parametrize("route", ["state", "event"])

@@ -49,6 +49,7 @@ SERVICE_CLASSES = {
     "AMB": "outpatient",
     "EMER": "emergency",
 }
+TEST = "HTEST"  # v3-ActReason: test health data
 EXPIRED = "exp"  # http://terminology.hl7.org/CodeSystem/discharge-disposition
 ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})  # request-intent
 NOTHING: dict[str, str] = {}
@@ -66,7 +67,14 @@ def read(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
         around = containing(resource.contained, around)
     if resource.modifierExtension is not None or resource.implicitRules is not None:
         raise MessageError(Reason.UNKNOWN_MODIFIER)
+    if around.reading.production and reader is not patient and resource.meta is not None and _is_test(resource.meta):
+        raise MessageError(Reason.WRONG_ENVIRONMENT)
     return reader(resource, around)
+
+
+def _is_test(meta: Meta) -> bool:
+    """Is it labelled or tagged as test data? As MSH-11 says it of an HL7 message."""
+    return any(coding.code == TEST for coding in (*(meta.security or ()), *(meta.tag or ())))
 
 
 def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
@@ -169,7 +177,7 @@ def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
     return [
         Milestone(
             digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
-            (), None, one.classes, one.course, since,
+            (), None, one.classes, one.course, since, one.also,
         )
     ]  # fmt: skip
 
@@ -217,16 +225,18 @@ def _stated(
     elif around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
         values = {**values, "channel": channel}
     kind = cancels[0] if cancels else table.states[status]
-    if visit is None and resource.identifier:
-        visit = next((i.value for i in resource.identifier if i.value), None)
-    visit = resource.id or "" if visit is None else visit
+    also: tuple[str, ...] = ()
+    if visit is None:
+        numbers = [one.value for one in resource.identifier or () if one.value]
+        visit, *others = [*numbers, resource.id] if resource.id else numbers or [""]
+        also = tuple(others)
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
     key = _key(resource, around, patient, what)
     return [
         Milestone(
             key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
-            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course,
+            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, also,
         )
     ]  # fmt: skip
 

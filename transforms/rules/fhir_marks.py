@@ -7,19 +7,21 @@ diagnosis; Condition.code, .encounter; Appointment.participant.actor.
 
 from collections.abc import Mapping
 
-from transforms.rules.fhir_parts import Appointment, Resource, split_reference
+from transforms.rules.fhir_parts import Appointment, Resource
 from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, placed, served
 
 
-def stated(tree: object, name: str) -> list[str]:
-    """Every text that stands under this name anywhere in a part of a resource."""
-    found, parts = [], [tree]
+def stated(tree: object, *names: str) -> list[str]:
+    """Every text that stands under one of these names anywhere in a part of a resource."""
+    found: list[str] = []
+    parts = [tree]
     for part in parts:  # which grows on the way
         if isinstance(part, dict):
-            text = part.get(name)
-            if isinstance(text, str):
-                found.append(text)
-            parts += [one for one in part.values() if not isinstance(one, str)]
+            for name, value in part.items():
+                if not isinstance(value, str):
+                    parts.append(value)
+                elif name in names:
+                    found.append(value)
         elif isinstance(part, list):
             parts += part
     return found
@@ -33,7 +35,7 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
     for services in (resource.serviceType, resource.serviceCategory, resource.specialty):
         if services is not None:
             found += served(stated(services, "code"), known)
-    if places := _places(resource):
+    if known.locations and (places := _places(resource)):
         found += placed(places, known)
     for reasons in (resource.reasonCode, resource.diagnosis):
         if reasons is not None:
@@ -47,15 +49,14 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
 def _places(resource: Resource) -> list[str]:
     """Where it happened: the ids and identifiers of Encounter.location and of an Appointment's Locations, and the
     identifiers of contained ones."""
-    parts: list[object] = [] if resource.location is None else [resource.location]
+    found = [] if resource.location is None else stated(resource.location, "reference", "value")
     if resource.contained:
-        parts += [one.get("identifier") for one in resource.contained if one.get("resourceType") == "Location"]
-    references = stated(parts, "reference") if parts else []
+        places = [one.get("identifier") for one in resource.contained if one.get("resourceType") == "Location"]
+        found += stated(places, "value")
     if isinstance(resource, Appointment):
-        references += [one.actor.reference for one in resource.participant or () if one.actor and one.actor.reference]
-    split = [split_reference(reference)[1].partition("/") for reference in references]
-    ids = [name for kind, _, name in split if kind == "Location"]
-    return [*ids, *stated(parts, "value")] if parts else ids
+        actors = [one.actor.reference or "" for one in resource.participant or () if one.actor]
+        found += [reference for reference in actors if "Location/" in reference]
+    return [text.partition("/_history/")[0].rpartition("/")[2] for text in found] if found else found
 
 
 def own_names(resource: Resource) -> tuple[str, ...]:

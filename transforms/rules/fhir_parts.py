@@ -43,6 +43,7 @@ class Meta(Part, frozen=True, gc=False):
     versionId: str | None = None
     lastUpdated: str | None = None
     security: list[Coding] | None = None
+    tag: list[Coding] | None = None
 
 
 class Participant(Part, frozen=True, gc=False):

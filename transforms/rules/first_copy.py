@@ -47,10 +47,6 @@ def content(fact: Fact) -> bytes:
     return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b""
 
 
-def _marked_as(fact: Milestone, copy: Milestone) -> Milestone:
-    return replace(copy, classes=tuple(sorted({*fact.classes, *copy.classes})))
-
-
 class Received:
     """All copies of messages known, old and new, and the outcomes of the messages that are no routed event."""
 
@@ -71,6 +67,7 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
+        self._marks: dict[bytes, set[str]] = {}  # content → classes that only copies say which are not kept
         self.classes: dict[str, set[str]] = {}  # stay → of what specially protected information any copy says it is
         for copy in self.copies:
             self._mark(copy)
@@ -123,7 +120,7 @@ class Received:
         for fact in self._postponed:
             if fact.what not in self.milestones:
                 self.late[fact.what] = fact
-            self._keep_marks(fact)
+            self._marks.setdefault(fact.what, set()).update(fact.classes)
             self._route(fact)
 
     def conflicting(self) -> dict[bytes, set[bytes]]:
@@ -152,19 +149,17 @@ class Received:
             self.copies.append(fact)
             self._route(fact)
         else:
-            self._keep_marks(fact)
+            self._marks.setdefault(fact.what, set()).update(fact.classes)
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
         if fact.classes:
             self.classes.setdefault(fact.stay, set()).update(fact.classes)
 
-    def _keep_marks(self, fact: Milestone) -> None:
-        """A mark of a copy that is not kept stays with the one that is."""
-        if fact.classes:
-            self.copies = [_marked_as(fact, copy) if copy.what == fact.what else copy for copy in self.copies]
-            if fact.what in self.late:
-                self.late[fact.what] = _marked_as(fact, self.late[fact.what])
+    def marked(self, copy: Milestone) -> Milestone:
+        """A copy as it is kept: with the marks of those that said the same and are not."""
+        more = self._marks.get(copy.what)
+        return replace(copy, classes=tuple(sorted(more.union(copy.classes)))) if more else copy
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

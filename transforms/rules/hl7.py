@@ -115,6 +115,16 @@ class Segment:
             return ""
         return _leaf(raw, subcomponent, delimiters)
 
+    def texts(self, n: int, *components: int) -> list[str]:
+        """The unescaped values of these components in all repetitions of field n, those that are there."""
+        delimiters, found = self._delimiters, []
+        for one in self.field(n).split(delimiters.repetition):
+            parts = one.split(delimiters.component)
+            for component in components:
+                if component <= len(parts) and (raw := parts[component - 1]):
+                    found.append(raw if raw.isalnum() else _leaf(raw, 1, delimiters))
+        return found
+
 
 class Hl7Message:
     """A decoded message. `charset` is the Python codec it was read with.

@@ -19,7 +19,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import RESTRICTED
 from transforms.rules import contact, hl7, hl7_consent
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
-from transforms.rules.hl7_triggers import TRIGGERS, Means, with_status
+from transforms.rules.hl7_triggers import TRIGGERS, Means, Trigger, with_status
 from transforms.rules.identity import (
     NEVER_SYSTEMS,
     Identifier,
@@ -35,6 +35,8 @@ from transforms.rules.vocabulary import hl7_type, unrouted
 MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
+CODED = (1, 4)  # of a CWE: the identifier and the alternate one
+PLACED = (1, 4, 7)  # of a PL: point of care, facility, building
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
 NPI_OID = "2.16.840.1.113883.4.6"
 
@@ -71,7 +73,9 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     if schedule is not None and meaning is not None and meaning.means is MILESTONE:
         meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
-        return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
+        if meaning is None or code != "ADT" or not _tells_of_death(message):
+            return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
+        meaning = Trigger(DEMOGRAPHICS)  # whatever else the message says
     means, kinds = meaning
     if reading.production and header.value(11) != "P":
         raise MessageError(Reason.WRONG_ENVIRONMENT)
@@ -96,9 +100,10 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         raise MessageError(Reason.NO_PATIENT)
     visited = message.first("PV1")
     if code == "SIU":
-        visit = (schedule.value(1) or schedule.value(2)) if schedule else ""
+        numbers = (schedule.value(1), schedule.value(2)) if schedule else ()
+        visit, *also = [number for number in numbers if number] or [""]
     else:
-        visit = visited.value(19) if visited else ""
+        visit, also = visited.value(19) if visited else "", []
     moment, span = found or (None, 0)
     cancels = kinds if means is CANCELLATION else ()
     values = {} if cancels else _values(person, visited)
@@ -106,7 +111,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
     classes = _classes(message, header, visited, schedule, reading.sensitivity)
     milestone = Milestone(
-        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes
+        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=tuple(also)
     )  # fmt: skip
     return [milestone, *_beside(person, visited, milestone, reading)]
 
@@ -155,47 +160,42 @@ def _classes(
         found += (RESTRICTED,)
     codes: list[str] = []
     for segment in message.every("DG1"):
-        codes += _coded(segment, 3)
+        codes += segment.texts(3, *CODED)
     protection = message.first("PV2")
     if protection is not None:
         if protection.value(22).upper() == "Y":
             found += (RESTRICTED,)
-        codes += _coded(protection, 3)
+        codes += protection.texts(3, *CODED)
     if codes:
         found += diagnosed(codes, known)
     if visited is not None:
-        found += placed(_places(visited), known)
-        if visited.field(10):
-            found += served(_coded(visited, 10), known)
+        found += placed(visited.texts(3, *PLACED), known)
+        found += served(visited.texts(10, *CODED), known)
     if schedule is not None:
-        found += served([*_coded(schedule, 7), *_coded(schedule, 8)], known)
+        found += served(schedule.texts(7, *CODED) + schedule.texts(8, *CODED), known)
         for booked in message.every("AIS"):
-            found += served(_coded(booked, 3), known)
+            found += served(booked.texts(3, *CODED), known)
         for booked in message.every("AIL"):
-            found += placed(_places(booked), known)
+            found += placed(booked.texts(3, *PLACED), known)
     return tuple(sorted(set(found))) if found else found
-
-
-def _coded(segment: Segment, field: int) -> list[str]:
-    """The codes of all repetitions of a coded field (CWE): the identifier, and the alternate one."""
-    return [code for one in segment.repeats(field) for code in (one.value(1), one.value(4)) if code]
-
-
-def _places(segment: Segment) -> list[str]:
-    """Point of care, facility and building of all repetitions of PV1-3 or AIL-3 (PL)."""
-    return [code for one in segment.repeats(3) for code in (one.value(1), one.value(4), one.value(7)) if code]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
     """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator, PV1-36)."""
     born = person.value(7)
     text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
-    died = (
-        person.value(30).upper() == "Y"
-        or person.value(29)[:4].isdigit()  # what is no date is no news of a death
-        or (visited is not None and visited.value(36) in DIED)
-    )
-    return adult_at(text, reading.sensitivity, reading.zone), died
+    return adult_at(text, reading.sensitivity, reading.zone), _died(person, visited)
+
+
+def _died(person: Segment, visited: Segment | None) -> bool:
+    if person.value(30).upper() == "Y" or person.value(29)[:4].isdigit():  # what is no date is no news of a death
+        return True
+    return visited is not None and visited.value(36) in DIED
+
+
+def _tells_of_death(message: Hl7Message) -> bool:
+    person = message.first("PID")
+    return person is not None and _died(person, message.first("PV1"))
 
 
 def _taken(kind: str, means: Means, reading: Reading) -> bool:

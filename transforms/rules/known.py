@@ -81,7 +81,7 @@ class Known:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
         for kind in one.cancels:
             self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
-            names = [one.visit]  # "": of whatever visit
+            names = [one.visit, *one.also]  # "": of whatever visit
             if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
                 names.append(one.course)
             for name in names:
@@ -92,7 +92,7 @@ class Known:
         visit, and a milestone that names none may be meant by any."""
         if not one.visit:
             return self._any_visit.get(one.kind, BEGINNING)
-        names = (one.visit, "") if one.since is None else (one.visit, "", one.course)
+        names = (one.visit, *one.also, "") if one.since is None else (one.visit, *one.also, "", one.course)
         return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
 
     def _refilled(self, gap: Milestone) -> bool:

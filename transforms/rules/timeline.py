@@ -153,15 +153,16 @@ def _numbered(outcomes: list[Outcome], known: Known, written: dict[Record, int])
 def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], known: Known) -> tuple[Timeline, int]:
     """The next timeline, without what can matter no more, and when something is due in it."""
     horizon, time_to_live = known.horizon, known.rules.time_to_live
-    kept = {c.what for c in received.copies if c.time is None or c.time + time_to_live >= horizon}
+    every, late = ([received.marked(copy) for copy in copies] for copies in (received.copies, received.late.values()))
+    kept = {c.what for c in every if c.time is None or c.time + time_to_live >= horizon}
     reachable = {p.what for p in pairs if p.reachable}
     kept |= reachable
-    kept |= {c.what for c in received.copies if c.classes or c.cancels}  # what only ever tightens is never forgotten
+    kept |= {c.what for c in every if c.classes or c.cancels}  # what only ever tightens is never forgotten
     if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
         kept |= {what for one in reachable for what in conflicting.get(one, ())}
-    if any(c.since is not None and c.what in kept for c in received.copies):  # judged by all that was dispensed
-        kept |= {c.what for c in received.copies if c.kind is DISPENSED or c.kind is Kind.PRESCRIBED}
-    copies = tuple(sorted((c for c in received.copies if c.what in kept), key=order))
+    if any(c.since is not None and c.what in kept for c in every):  # judged by all that was dispensed
+        kept |= {c.what for c in every if c.kind is DISPENSED or c.kind is Kind.PRESCRIBED}
+    copies = tuple(sorted((c for c in every if c.what in kept), key=order))
     after = Timeline(
         copies,
         tuple(sorted(received.consents, key=order)),
@@ -172,7 +173,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted(written.items())),
         received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
         tuple(sorted(received.judgements, key=order)),
-        tuple(sorted((late for late in received.late.values() if late.classes or late.what in reachable), key=order)),
+        tuple(sorted((one for one in late if one.classes or one.what in reachable), key=order)),
     )
     # One that is dated ahead begins to count; who comes of age has to consent anew.
     instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
