@@ -48,6 +48,7 @@ class Fate(StrEnum):
     cannot be released."""
 
     STANDS = "stands"
+    NAMED = "named"  # a message of its visit is marked as substance use, which a consent names
     CANCELLED = Reason.CANCELLED  # the source takes it back
     CONFLICTING = Reason.CONFLICTING_COPY  # its message comes a second time, naming another visit
     REPLACED = Reason.SUPERSEDED  # another feed says the same, and minutes later

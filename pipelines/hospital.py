@@ -53,6 +53,7 @@ CANCELLED = (
 )  # fmt: skip
 CONFLICTING = (Plan("VN", "I", ("admitted",), "hl7"), Plan("AP", "O", ("attended",), "fhir"))
 DISCHARGED = STAY._replace(form="hl7")
+MARKED = (Fate.SENSITIVE, Fate.NAMED)
 
 BEGINNINGS = ("Quill", "Bramble", "Thistle", "Elm", "Larkspur", "Fennel", "Tansy", "Nettle", "Rook", "Sorrel", "Vetch")
 ENDINGS = ("feather", "wick", "moor", "thorpe", "bottom", "snout", "whistle", "garth", "hollow", "mantle", "spindle")
@@ -135,8 +136,8 @@ class Hospital:
             visit = self._visit(plan)
             for kind in plan.kinds:  # a mark binds the whole visit, any other fate is that of its last milestone
                 last = kind == plan.kinds[-1]
-                its = fate if last or fate is Fate.SENSITIVE else Fate.STANDS
-                told = Milestone(kind, next(instants), visit, its, plan.form, last and fate is Fate.SENSITIVE)
+                its = fate if last or fate in MARKED else Fate.STANDS
+                told = Milestone(kind, next(instants), visit, its, plan.form, last and fate in MARKED)
                 yield told
         if twist == "done again":
             yield told._replace(at=told.at + 2 * HOUR, fate=Fate.STANDS)
@@ -165,6 +166,8 @@ class Hospital:
                 plans.insert(place, (choose(CONFLICTING), Fate.CONFLICTING))
             case "sensitive":
                 plans.insert(place, (choose(PLANS), Fate.SENSITIVE))
+            case "substance use":
+                plans.insert(place, (choose(PLANS), Fate.NAMED))
             case "no time":
                 plans.insert(0, (AMBULATORY, Fate.TIMELESS))
             case "done again":

@@ -15,7 +15,7 @@ from random import Random
 
 from pipelines import feeds, signatures
 from pipelines.chart import Consent, Fate, History, Milestone, Patient
-from pipelines.malformed import DEFECTS, FHIR_MARKS, HL7_MARKS, malformed, marked_fhir, marked_hl7
+from pipelines.malformed import DEFECTS, MARKS, Marks, malformed, marked_fhir, marked_hl7
 from pipelines.truth import GAP, Told
 from schemas.outcome import Reason, Verdict
 
@@ -64,6 +64,7 @@ class InterfaceEngine:
         self._calendar = calendar
         self._random = Random(f"{seed} feeds")
         self._serial = count(1)
+        self._marked = count()
         self._files: defaultdict[str, list[tuple[datetime, int, bytes]]] = defaultdict(list)
         self._bundles: list[tuple[datetime, bytes]] = []
         self._patients = 0
@@ -89,7 +90,8 @@ class InterfaceEngine:
         if self._patients % MALFORMED_EVERY == 0:
             self._malformed(p, history.milestones[0])
         self._patients += 1
-        marks = {one.milestone.visit.number: one.known for one in told if one.milestone.marked}
+        spoiling = (one for one in told if one.milestone.marked and one.milestone.fate is not Fate.NAMED)
+        marks = {one.milestone.visit.number: one.known for one in spoiling}
         return [one._replace(spoiled=marks.get(one.milestone.visit.number, one.spoiled)) for one in told]
 
     def write(self, folders: Mapping[Path, datetime]) -> None:
@@ -167,7 +169,7 @@ class InterfaceEngine:
         if kiosk and form == "hl7" and m.kind != "booked":  # its messages all have one control id
             self._put(self._adt_file(), arrives, feeds.adt(p, m, "1", "MSH-7"))
             return arrives
-        file, body = self._message(p, m, form, wrapped=self._chance(0.15), marked=m.marked)
+        file, body = self._message(p, m, form, wrapped=self._chance(0.15), marks=MARKS[m.fate] if m.marked else None)
         self._put(file, arrives, body)
         if form == "fhir" and m.kind == "discharged" and self._chance(0.2):
             begun = feeds.resource(p, m, 1) | {"status": "in-progress", "period": {"start": feeds.instant(m.at)}}
@@ -235,23 +237,22 @@ class InterfaceEngine:
     # --- how it is told ---
 
     def _message(
-        self, p: Patient, m: Milestone, form: str, *, wrapped: bool, again: bool = False, marked: bool = False
+        self, p: Patient, m: Milestone, form: str, *, wrapped: bool, again: bool = False, marks: Marks | None = None
     ) -> tuple[str, bytes]:
         """(file, body): a new message each time. `wrapped` in a CloudEvent; `again` as a new version of a resource;
-        `marked` as sensitive."""
+        marked by one of `marks`."""
         data: feeds.Json | bytes
         if form == "fhir":
             data = feeds.resource(p, m, VERSION.get(m.kind, 1) + 10 * again)
-            if marked:
-                only = m.kind == "episode-completed"
-                data = marked_fhir(data, FHIR_MARKS[0] if only else self._random.choice(FHIR_MARKS))
+            if marks:  # an EpisodeOfCare has no serviceType
+                data = marked_fhir(data, self._in_turn(marks.fhir[: 1 if m.kind == "episode-completed" else 2]))
             file, body = ARCHIVE if self._chance(0.1) else "fhir.ndjson", feeds.line(data)
         else:
             if m.kind == "booked":
                 file, body = "siu.hl7", feeds.siu(p, m, self._control())
             else:
                 file, body = self._adt_file(), feeds.adt(p, m, self._control(), self._random.choice(EVN))
-            data = body = marked_hl7(body, self._random.choice(HL7_MARKS)) if marked else body
+            data = body = marked_hl7(body, self._in_turn(marks.hl7)) if marks else body
         if not wrapped:
             return file, body
         return "events.ndjson", feeds.line(feeds.cloud_event(p, self._control(), m.at, data))
@@ -279,6 +280,9 @@ class InterfaceEngine:
         """When it is received. Of eight arrivals one is days late; none is near 04:00, where deliveries are cut."""
         received = at + self._delay() + (self._random.randrange(2, 9) * DAY if self._chance(0.125) else timedelta())
         return received if received.hour != 4 else received + HOUR
+
+    def _in_turn(self, marks: Sequence[str]) -> str:
+        return marks[next(self._marked) % len(marks)]
 
     def _delay(self) -> timedelta:
         """Up to a day and a half."""

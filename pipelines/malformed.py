@@ -3,7 +3,9 @@
 Pure functions of `hospital`'s values, as bytes or JSON.
 """
 
-from pipelines.chart import Milestone, Patient
+from typing import NamedTuple
+
+from pipelines.chart import Fate, Milestone, Patient
 from pipelines.feeds import TERMINOLOGY, Json, adt, cloud_event, coded, line, resource
 from schemas.outcome import Reason
 
@@ -56,22 +58,36 @@ def malformed(defect: str, p: Patient, m: Milestone, control: str) -> bytes:
 
 # --- marks of sensitivity -----------------------------------------------------------------------------------------
 
-HL7_MARKS = ("place", "service", "protected", "restricted")
-FHIR_MARKS = ("label", "service")  # an EpisodeOfCare has no serviceType
+
+class Marks(NamedTuple):
+    """What may mark a message, of HL7 and of FHIR (where the first is a label); behind a colon the code."""
+
+    hl7: tuple[str, ...]
+    fhir: tuple[str, str]
+
+
+MARKS = {
+    Fate.SENSITIVE: Marks(("place:PSYCH", "service:PSY", "protected", "restricted"), ("label:", "service:PSY")),
+    Fate.NAMED: Marks(("place:DETOX", "service:SUD", "diagnosis:F10.20"), ("label:ETH", "service:DETOX")),
+}
 
 
 def marked_hl7(message: bytes, mark: str) -> bytes:
-    """Marked by its place (PV1-3), service (PV1-10), visit protection (PV2-22) or an access restriction (ARV)."""
+    """Marked by its place (PV1-3), service (PV1-10), visit protection (PV2-22), an access restriction (ARV) or a
+    diagnosis (DG1-3)."""
     segments = message.decode().split("\r")
     at = next(place for place, segment in enumerate(segments) if segment.startswith("PV1"))
     fields = segments[at].split("|")
-    match mark:
+    how, _, code = mark.partition(":")
+    match how:
         case "place":
-            fields[3] = "PSYCH^12^A"
+            fields[3] = f"{code}^12^A"
         case "service":
-            fields[10] = "PSY"
+            fields[10] = code
         case "protected":
             segments.insert(at + 1, "PV2" + "|" * 22 + "Y")
+        case "diagnosis":
+            segments.insert(at + 1, f"DG1|1||{code}^^I10")
         case _:
             segments.insert(at, "ARV|1|A^Add^HL70206|DIA^Diagnosis|PHY^Physician")
             at += 1
@@ -80,9 +96,11 @@ def marked_hl7(message: bytes, mark: str) -> bytes:
 
 
 def marked_fhir(document: Json, mark: str) -> Json:
-    """Marked by a security label, or by its service type."""
-    if mark == "label":
-        label = {"system": f"{TERMINOLOGY}/v3-Confidentiality", "code": "R"}
-        return document | {"meta": document["meta"] | {"security": [label]}}
-    kind = coded(f"{TERMINOLOGY}/service-type", "PSY")  # serviceType: of Encounter one, of Appointment several
+    """Marked by security labels (as restricted, and why), or by its service type."""
+    how, _, code = mark.partition(":")
+    if how == "label":
+        labels = [{"system": f"{TERMINOLOGY}/v3-Confidentiality", "code": "R"}]
+        labels += [{"system": f"{TERMINOLOGY}/v3-ActCode", "code": code}] if code else []
+        return document | {"meta": document["meta"] | {"security": labels}}
+    kind = coded(f"{TERMINOLOGY}/service-type", code)  # serviceType: of Encounter one, of Appointment several
     return document | {"serviceType": [kind] if document["resourceType"] == "Appointment" else kind}

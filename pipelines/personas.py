@@ -23,7 +23,8 @@ class Said(NamedTuple):
     nested provision denies. `guardian`: a parent signed it.
 
     `form` is the code of the form that was signed; the document then names nothing but that, in `by`: category or
-    policyRule of a FHIR Consent, or an HL7 v2 CON segment.
+    policyRule of a FHIR Consent, or an HL7 v2 CON segment. `labels` are the security labels that it speaks of alone
+    (v3-ActCode).
     """
 
     says: str
@@ -40,6 +41,7 @@ class Said(NamedTuple):
     guardian: bool = False
     form: str = ""
     by: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class Persona(NamedTuple):
@@ -68,6 +70,7 @@ AGAIN = PERMIT._replace(given="granted again", number=3)
 DENY = Said("deny", BOTH, number=2)
 FORM = Said("permit", (), "before", form="patient-support")
 CON = FORM._replace(by="CON")
+PART_2 = PERMIT._replace(number=3, labels=("ETH",))  # written consent under 42 CFR 2.31
 PARENT = PERMIT._replace(guardian=True)
 STUDY = Said("permit", (RESEARCH,), number=3, recipient="crm-research", scope="research")
 RETIRED = "merged, the record retired"
@@ -151,6 +154,10 @@ PERSONAS = (
     Persona("conflicting newest", 2, (PERMIT,), {}, "", "conflicting newest"),
     Persona("sensitive", 3, (PERMIT,), {}, "", "sensitive"),
     Persona("sensitive newest", 3, (PERMIT,), {}, "", "sensitive newest"),
+    Persona("substance use, consented", 3, (PERMIT, PART_2), {}, "", "substance use"),
+    Persona("sensitive, HIV consented", 2, (PERMIT, PART_2._replace(labels=("HIV",))), {}, "", "sensitive"),
+    Persona("substance use, HIV refused", 2, (PERMIT, PART_2, DENY._replace(given="after", labels=("HIV",))), {}, "",
+            "substance use"),
     Persona("no time", 2, (PERMIT,), {}, "", "no time"),
     Persona("two feeds differ", 3, (PERMIT,), {}, "", "two feeds differ"),
     Persona("constant control id", 3, (PERMIT,), {}, "", "kiosk"),

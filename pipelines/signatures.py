@@ -41,6 +41,7 @@ def consent(p: Patient, c: Consent) -> Json:
         "actor": [{"role": role, "reference": {"reference": who[0], "identifier": who[1]}}] if said.recipient else [],
         "action": [coded(f"{TERMINOLOGY}/consentaction", "disclose")],
         "purpose": purposes,
+        "securityLabel": [{"system": f"{TERMINOLOGY}/v3-ActCode", "code": code} for code in said.labels],
     }
     rule = {name: criterion for name, criterion in rule.items() if criterion}
     period = {"start": instant(c.begins), **({"end": instant(c.until)} if said.says == "permit" else {})}

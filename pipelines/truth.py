@@ -81,7 +81,9 @@ def _reason(history: History, one: Milestone, route: Route, newest: Milestone | 
         return Reason(one.fate)
     if route.by_patient and one != newest:
         return Reason.SUPERSEDED
-    if one.fate is Fate.STANDS or (one.fate in NEEDS_PERMIT and not route.crm):
+    if one.fate is Fate.NAMED and not route.crm:  # no permit is asked for there, so none can name it
+        return Reason.SENSITIVE
+    if one.fate in (Fate.STANDS, Fate.NAMED) or (one.fate in NEEDS_PERMIT and not route.crm):
         return history.persona.withheld.get(route.purpose)
     return Reason(one.fate)
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -369,6 +370,26 @@ def test_a_mark_of_sensitivity_is_never_forgotten(place: Place) -> None:
     place.run("2026-11-21", admission("4711", "V9", "20261121080000", kind="ADT^A04"))
     late = place.run("2026-11-25", admission("4711", "V1", "20261123080000", kind="ADT^A03")).summary
     assert late["reasons"].get("sensitive") == 4, late["reasons"]
+
+
+def test_a_mark_takes_back_until_a_permit_names_its_class(place: Place) -> None:
+    """42 CFR Part 2: the same Encounter comes again, labelled; then its patient signs a consent for that, in time."""
+    label = [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "ETH"}]
+    encounter = discharge("e1", "2026-03-02T10:00:00Z")
+    place.run("2026-03-02T20:00:00Z", signed(), encounter)
+    marked = place.run("2026-03-03T02:00:00Z", {**encounter, "meta": {"security": label}}).summary
+    assert (marked["retracted"], marked["repeated"], marked["released"]) == (2, 1, 0)
+    [_, taken] = place.lines()
+    assert taken["retracts"] == 1 and taken["data"] == {"after_revocation": "delete"}
+
+    place.run("2026-03-03T04:00:00Z", discharge("e2", "2026-03-02T09:00:00Z"))  # of the same patient, not marked
+    assert [one["recordseq"] for one in place.lines()] == [1, 2]  # the marked one is the newest, and decides alone
+    provision = signed()["provision"] | {"securityLabel": label}
+    place.run("2026-03-03T09:00:00Z", signed("c2", dateTime="2026-03-03T08:00:00Z", provision=provision))
+    *_, anew = place.lines()
+    assert anew["recordseq"] == 3 and anew["id"] != taken["id"] and "retracts" not in anew
+    stopped = Counter(row["verdict"] for row in records(place.output) if row["reason"] == "sensitive")
+    assert stopped == {"retracted": 2, "suppressed": 2}  # and is counted in no aggregate
 
 
 def test_what_was_held_is_counted_though_the_lateness_shrinks(place: Place, tmp_path: Path) -> None:

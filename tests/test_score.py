@@ -61,6 +61,7 @@ def changed(ran: Ran, tmp_path: Path, change: Callable[[dict[str, Any]], object]
         pytest.param(known.Known, "_recruits", lambda *_: True, id="any study may recruit"),
         pytest.param(known, "until_majority", lambda consents, _: consents, id="a parent's permit goes on"),
         pytest.param(first_copy.Received, "_mark", lambda *_: None, id="marks of sensitivity are ignored"),
+        pytest.param(consent, "_names", lambda *_: True, id="a permit need not name what is specially protected"),
         pytest.param(first_copy.Received, "conflicting", lambda _: set(), id="copies that conflict are ignored"),
     ],
 )

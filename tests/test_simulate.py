@@ -1,6 +1,7 @@
 """The synthetic hospital: the same twice, conserved, and a truth that the feeds bear out when read by other means."""
 
 import ast
+import base64
 import gzip
 import json
 import re
@@ -108,6 +109,24 @@ def signed_segments(texts: dict[str, str]) -> dict[str, list[list[str]]]:
     return by_patient
 
 
+def substance_use(texts: dict[str, str]) -> set[str]:
+    """The numbers of the visits that some message marks as of substance use."""
+    lines = [line for name, text in texts.items() if name.endswith(".ndjson") for line in text.splitlines()]
+    wrapped = [
+        base64.b64decode(data).decode("utf-8", "replace")
+        for data in re.findall(r'"data_base64":"(.*?)"', "\n".join(lines))
+    ]
+    messages = [
+        *hl7_messages(texts),
+        *hl7_messages({f"{n}.hl7": re.sub(r"\r", "\n", one) for n, one in enumerate(wrapped)}),
+    ]
+    found = {
+        patient_and_visit(one)[1] for one in messages if "DG1" in one or {"DETOX^12^A", "SUD"} & set(one.get("PV1", []))
+    }
+    marked = [one for one in resources(texts) if re.search('"code": "(ETH|DETOX)"', json.dumps(one))]
+    return found | {one["identifier"][0]["value"] for one in marked if one["resourceType"] != "Consent"}
+
+
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -205,9 +224,10 @@ def test_every_persona_and_defect_occurs(written: Written) -> None:
 def test_nothing_is_released_without_a_standing_permit(written: Written) -> None:
     """Read from the files alone: a permit for purpose and recipient, in force at the visit and signed a day later at
     most, neither ended nor denied since; and one that reaches beyond the disclosure. Or a form that was signed, for
-    either purpose of the CRM's."""
+    either purpose of the CRM's. A visit that is marked as substance use: a permit that names it, and no other."""
     said, segments = consents(written.texts), signed_segments(written.texts)
-    forms = 0
+    protected = substance_use(written.texts)
+    forms = named = 0
     for entry in written.truth["released"]:
         mine, purpose = said[entry["value"]], ROUTES[entry["route"]].purpose
         if any(by_form(one) for one in mine) or segments[entry["value"]]:
@@ -218,6 +238,8 @@ def test_nothing_is_released_without_a_standing_permit(written: Written) -> None
         latest = (datetime.fromisoformat(entry["day"]) + timedelta(days=1)).isoformat()
         assert all(isinstance(one["provision"], dict) for one in mine), "one of them is illegible"
         recruits = entry["route"] == "trial-recruitment"
+        label = ["ETH"] if entry["visit"] in protected else []
+        named += bool(label)
         standing = [
             one
             for one in mine
@@ -229,11 +251,16 @@ def test_nothing_is_released_without_a_standing_permit(written: Written) -> None
             == ("crm-research" if recruits else "crm")
             and one["scope"]["coding"][0]["code"] == ("research" if recruits else "patient-privacy")
             and "performer" not in one
+            and [coding["code"] for coding in one["provision"].get("securityLabel", [])] == label
             and not any(
                 other["dateTime"] > one["dateTime"]
                 and (
                     other["id"] == one["id"]
-                    or (other["provision"]["type"] == "deny" and purpose in purposes(other["provision"]))
+                    or (
+                        other["provision"]["type"] == "deny"
+                        and purpose in purposes(other["provision"])
+                        and "securityLabel" not in other["provision"]  # those are of HIV
+                    )
                 )
                 for other in mine
             )
@@ -241,7 +268,7 @@ def test_nothing_is_released_without_a_standing_permit(written: Written) -> None
         periods = [(one["dateTime"], one["provision"]["period"]) for one in standing]
         assert any(at[:10] <= latest and period["start"][:10] < entry["day"] for at, period in periods)
         assert any(period["end"] > written.truth["as_of"] for _, period in periods)
-    assert forms > 10
+    assert forms > 10 and named > 10
 
 
 def test_what_is_withdrawn_conflicting_or_merged_is_not_released(written: Written) -> None:

@@ -195,7 +195,8 @@ def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> in
     """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held, and
     covers no less data (dataPeriod) and no fewer classes than the permit."""
     others = [(o, o_end) for o, o_end in others if o.data_start <= one.data_start and one.data_end <= o.data_end]
-    others = [(o, o_end) for o, o_end in others if set(one.classes or ()) <= set(o.classes or ())]
+    if one.classes is not None:
+        others = [(o, o_end) for o, o_end in others if set(one.classes) <= set(o.classes or ())]
     reached = True
     while reached:
         reached = False

@@ -72,9 +72,8 @@ def rules(root: Provision, form: Form | None, reader: Reader) -> list[Rule]:
     permits = [rule for rule in found if rule.says is Says.PERMIT]
     every_denial = [rule for rule in found if rule.says is Says.DENY]
     denials = [one for one in every_denial if not any(_takes_back(one, permit) for permit in permits)]
-    if _compound(permits, reader.around.reading.sensitivity.alone):
-        return [UNCLEAR, *denials[:MOST_RULES]]
-    if len(permits) + len(denials) < len(found) or len(found) > MOST_RULES or not found:
+    sound = found and not _compound(permits, reader.around.reading.sensitivity.alone)
+    if len(permits) + len(denials) < len(found) or len(found) > MOST_RULES or not sound:
         return [UNCLEAR, *denials[:MOST_RULES]]
     return permits + denials
 

@@ -49,6 +49,7 @@ class Known:
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
         self._classes = received.classes
         self._died = any(person.died for person in received.people)
+        self._guarded = bool(self._classes or self._died or self.adult_at != BEGINNING)
         # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
         self._standings: dict[str | tuple[str, Kind, Classes], Standing] = {}
         self._by_kind = any(consent.kinds is not None for consent in self._consents)
@@ -172,8 +173,10 @@ class Known:
             known = standing(self._consents, self._changed, scope, horizon, one.kind, classes)
             self._standings[place] = known
         decided = decide(time, one.span, known, scope, horizon)
-        if (protected := self._before_consent(one, time, rule, classes, decided[0] is RELEASED)) is not None:
-            return protected
+        if self._guarded or one.kind is TRIAL_ELIGIBLE:
+            protected = self._before_consent(one, time, rule, classes, decided[0] is RELEASED)
+            if protected is not None:
+                return protected
         if decided[0] is REVIEW and self.judged.any:
             decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
         if decided[0] is RELEASED:
