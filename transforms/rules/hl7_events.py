@@ -118,13 +118,14 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
 
 def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
     """What a recipe may read, by the names of fields.yaml: words of closed sets, and the clinician's number."""
-    coded = visited.value(2) if visited else ""
-    found = {"service_class": SERVICE_CLASSES.get(coded, "other") if coded else "unknown"}
-    if visited is not None and (npi := _provider(visited)):
-        found["npi"] = npi
-    if channel := contact.of_hl7(person.repeats(13) + person.repeats(14)):
-        found["channel"] = channel
-    return found
+    found = {"channel": contact.of_hl7(person.repeats(13) + person.repeats(14))}
+    if visited is None:
+        found["service_class"] = "unknown"
+    else:
+        coded = visited.value(2)
+        found["service_class"] = SERVICE_CLASSES.get(coded, "other") if coded else "unknown"
+        found["npi"] = _provider(visited)
+    return {name: value for name, value in found.items() if value}
 
 
 def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, source: str) -> list[AnyFact]:
