@@ -63,7 +63,7 @@ def test_of_an_encounter_a_fact_holds_patient_visit_and_npi_only() -> None:
     }
     facts = fhir_events.read(marked(tree, keep), AROUND)
     assert NPI.encode() in encode(facts)
-    assert remaining(facts) == {"subject.identifier.system", "subject.identifier.value", "identifier.value"}
+    assert remaining(facts) == {"subject.identifier.system", "subject.identifier.value", "identifier.value", "id"}
 
 
 def test_of_an_appointment_a_fact_holds_patient_and_visit_only() -> None:
@@ -75,7 +75,7 @@ def test_of_an_appointment_a_fact_holds_patient_and_visit_only() -> None:
     keep = {"resourceType": "Appointment", "status": "booked", "participant.actor.type": "Patient", "created": ENDED}
     facts = fhir_events.read(marked(tree, keep), AROUND)
     path = "participant.actor.identifier"
-    assert remaining(facts) == {f"{path}.system", f"{path}.value", "identifier.value"}
+    assert remaining(facts) == {f"{path}.system", f"{path}.value", "identifier.value", "id"}
 
 
 CODED = {"text": "", "coding": [{"system": "", "code": "", "display": ""}]}
@@ -112,8 +112,9 @@ def test_of_any_other_resource_a_fact_holds_patient_and_visit_only(kind: str) ->
     fields, keep, path = OTHERS[kind]
     tree = {**RICH, "resourceType": "", "id": "", "status": "", **fields}
     facts = fhir_events.read(marked(tree, {**keep, "resourceType": kind}), AROUND)  # type: ignore[arg-type]
-    visit = "appointment.identifier.value" if kind == "AppointmentResponse" else "identifier.value"
-    assert remaining(facts) == {f"{path}.identifier.system", f"{path}.identifier.value", visit}
+    answer = kind == "AppointmentResponse"
+    visit = {"appointment.identifier.value", "appointment.reference"} if answer else {"identifier.value", "id"}
+    assert remaining(facts) == {f"{path}.identifier.system", f"{path}.identifier.value", *visit}
     assert len(facts) == 2 if kind.startswith("Medication") else 1
 
 

@@ -144,8 +144,8 @@ def appointment_response(resource: AppointmentResponse, around: Around) -> list[
     if actor is None or not is_patient(actor, around):
         return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
     named = booked.identifier.value if booked.identifier else None
-    visit = named or split_reference(booked.reference or "")[1].rpartition("/")[2]
-    return _stated(resource, around, actor, None, status=resource.participantStatus or "", visit=visit)
+    numbers = (named, split_reference(booked.reference or "")[1].rpartition("/")[2])
+    return _stated(resource, around, actor, None, status=resource.participantStatus or "", numbers=numbers)
 
 
 def medication_request(resource: MedicationRequest, around: Around) -> list[AnyFact]:
@@ -203,9 +203,10 @@ def _stated(
     *,
     course: str = "",
     status: str | None = None,
-    visit: str | None = None,
+    numbers: tuple[str | None, ...] | None = None,
 ) -> list[AnyFact]:
-    """The milestone that a status states or takes back, by the table of its type."""
+    """The milestone that a status states or takes back, by the table of its type. `numbers` of the visit: those of the
+    resource itself, if no other ones are given."""
     status = resource.status or "" if status is None else status
     table = STATUSES[resource.resourceType]
     cancels = table.withdraws if status in table.ends else ()
@@ -225,18 +226,16 @@ def _stated(
     elif around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
         values = {**values, "channel": channel}
     kind = cancels[0] if cancels else table.states[status]
-    also: tuple[str, ...] = ()
-    if visit is None:
-        numbers = [one.value for one in resource.identifier or () if one.value]
-        visit, *others = [*numbers, resource.id] if resource.id else numbers or [""]
-        also = tuple(others)
+    if numbers is None:
+        numbers = (*[one.value for one in resource.identifier or ()], resource.id)
+    visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
     key = _key(resource, around, patient, what)
     return [
         Milestone(
             key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
-            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, also,
+            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, tuple(also),
         )
     ]  # fmt: skip
 
