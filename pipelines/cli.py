@@ -110,7 +110,7 @@ def simulate(
 
     Example: limen simulate --patients 200 --days 30 --seed 1 --output hospital
     """
-    from pipelines.simulate import simulate as do
+    from pipelines.simulated.simulate import simulate as do
 
     made = do(patients, days, seed, output, batches)
     if as_json:

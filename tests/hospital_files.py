@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import cli, feeds, options
-from pipelines.interface_engine import FRAMINGS
+from pipelines import cli, options
 from pipelines.run import Done
 from pipelines.run import run as do
+from pipelines.simulated import feeds
+from pipelines.simulated.interface_engine import FRAMINGS
 
 AS_OF = "2026-06-01T00:00:00Z"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"

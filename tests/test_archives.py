@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hospital_files import admission, by_identifier, command, decide, payloads, permit, records, tree
 
-from pipelines import feeds, streams
+from pipelines import streams
+from pipelines.simulated import feeds
 from pipelines.sources import find, read, spans
 from schemas.message import Format
 

@@ -19,9 +19,9 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from hospital_files import by_identifier, command, debug_log, lines, permit, records
 
-from pipelines import feeds
-from pipelines.chart import Clinician, Fate, Milestone, Patient, Visit
-from pipelines.malformed import DEFECTS, malformed
+from pipelines.simulated import feeds
+from pipelines.simulated.chart import Clinician, Fate, Milestone, Patient, Visit
+from pipelines.simulated.malformed import DEFECTS, malformed
 
 AS_OF = "2026-06-01T00:00:00Z"
 AT = datetime(2026, 3, 1, 12, 34, 56, tzinfo=UTC)

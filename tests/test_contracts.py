@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from pipelines import options
 from pipelines.export import publish_contracts
 from pipelines.run import run as do
-from pipelines.simulate import simulate
+from pipelines.simulated.simulate import simulate
 from schemas import contract as contracts
 from schemas.contract import contract, documents, file_name, published, retraction
 from schemas.errors import ConfigurationError

@@ -18,7 +18,7 @@ import pytest
 from hospital_files import debug_log, decide, ndjson, permit, records
 
 from pipelines.run import Done
-from pipelines.simulate import simulate
+from pipelines.simulated.simulate import simulate
 
 AS_OF = "2026-06-01T00:00:00Z"
 SIGNED = "1900-01-01T00:00:00Z"  # some of the patients are older than consent

@@ -22,7 +22,7 @@ from hospital_files import Said, command, decide, lines, payloads, records
 
 from pipelines import boundary, cli
 from pipelines import policy as policies
-from pipelines.simulate import simulate
+from pipelines.simulated.simulate import simulate
 from schemas import audit_record
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy

@@ -19,7 +19,7 @@ from hospital_files import AS_OF, Said, command, decide, payloads, without_conse
 from pipelines import keys, options
 from pipelines.export import FORMULA, OPERATIONS, SALESFORCE, VAULT_LOADER, Exported, Loader, export
 from pipelines.run import run as do
-from pipelines.simulate import Simulated, simulate
+from pipelines.simulated.simulate import Simulated, simulate
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Manifest, Published, Signed
 from schemas.opaque import opaque

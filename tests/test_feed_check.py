@@ -13,9 +13,10 @@ from hospital_files import Said, admission, by_identifier, command, ndjson, perm
 from test_canary import found_in
 from test_canary import write as canaries
 
-from pipelines import feed_check, feed_shape, feeds
+from pipelines import feed_check, feed_shape
 from pipelines.feed_check import Feed, check
-from pipelines.simulate import simulate
+from pipelines.simulated import feeds
+from pipelines.simulated.simulate import simulate
 from schemas import feed_profile
 from schemas.errors import ConfigurationError
 from schemas.event import Kind, Says

@@ -14,7 +14,7 @@ from pipelines import options
 from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.score import score
-from pipelines.simulate import Simulated, simulate
+from pipelines.simulated.simulate import Simulated, simulate
 
 SPLITS = int(os.environ.get("LIMEN_SPLITS", "3"))
 PATIENTS, DAYS, SEED = 120, 8, 5

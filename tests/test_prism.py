@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hospital_files import decide, lines, rows
 
-from pipelines.simulate import simulate
+from pipelines.simulated.simulate import simulate
 
 pytestmark = pytest.mark.prism
 

@@ -33,9 +33,9 @@ from pipelines import options, sources
 from pipelines.run import Done, _pipeline
 from pipelines.run import run as do
 from pipelines.score import score
-from pipelines.simulate import Simulated, simulate
+from pipelines.simulated.simulate import Simulated, simulate
+from pipelines.simulated.truth import CRM
 from pipelines.summary import broken_laws
-from pipelines.truth import CRM
 from schemas.errors import StoreError
 from transforms import audit
 

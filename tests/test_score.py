@@ -13,8 +13,8 @@ from hospital_files import command, decide, payloads
 
 from pipelines import keys
 from pipelines.score import _net, score
-from pipelines.simulate import Simulated, simulate
-from pipelines.truth import CRM, ROUTES
+from pipelines.simulated.simulate import Simulated, simulate
+from pipelines.simulated.truth import CRM, ROUTES
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Manifest, Published, Signed
 from transforms.rules import consent, first_copy, known

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines import feeds
-from pipelines.chart import Fate
-from pipelines.hospital import START, Hospital, luhn_digit
-from pipelines.interface_engine import ARCHIVE, FRAMINGS
-from pipelines.malformed import DEFECTS
-from pipelines.personas import BOTH, PERSONAS, RETIRED
-from pipelines.simulate import Simulated, simulate
-from pipelines.truth import CRM, GAP, ROUTES, expected
+from pipelines.simulated import feeds
+from pipelines.simulated.chart import Fate
+from pipelines.simulated.hospital import START, Hospital, luhn_digit
+from pipelines.simulated.interface_engine import ARCHIVE, FRAMINGS
+from pipelines.simulated.malformed import DEFECTS
+from pipelines.simulated.personas import BOTH, PERSONAS, RETIRED
+from pipelines.simulated.simulate import Simulated, simulate
+from pipelines.simulated.truth import CRM, GAP, ROUTES, expected
 from schemas.errors import ConfigurationError
 
 

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from pipelines.personas import Persona, Said
+from pipelines.simulated.personas import Persona, Said
 from schemas.outcome import Reason
 
 

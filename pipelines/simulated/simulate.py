@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines import feeds
-from pipelines.chart import History, Milestone, Patient
-from pipelines.hospital import START, Hospital
-from pipelines.interface_engine import InterfaceEngine
-from pipelines.truth import CRM, ROUTES, expected, taken_back
+from pipelines.simulated import feeds
+from pipelines.simulated.chart import History, Milestone, Patient
+from pipelines.simulated.hospital import START, Hospital
+from pipelines.simulated.interface_engine import InterfaceEngine
+from pipelines.simulated.truth import CRM, ROUTES, expected, taken_back
 from schemas.errors import ConfigurationError
 from schemas.outcome import Reason
 

@@ -5,9 +5,9 @@ Pure functions of `chart`'s values.
 
 from datetime import timedelta
 
-from pipelines.chart import Consent, Patient
-from pipelines.feeds import TERMINOLOGY, Json, coded, dtm, hl7, instant, msh, pid, subject
-from pipelines.personas import BOTH
+from pipelines.simulated.chart import Consent, Patient
+from pipelines.simulated.feeds import TERMINOLOGY, Json, coded, dtm, hl7, instant, msh, pid, subject
+from pipelines.simulated.personas import BOTH
 
 ACT_REASON = f"{TERMINOLOGY}/v3-ActReason"
 FORMS = "urn:limen:form"

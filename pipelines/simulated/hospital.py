@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
-from pipelines import treatments
-from pipelines.chart import Clinician, Consent, Fate, History, Milestone, Patient, Visit
-from pipelines.personas import EVERY, PERSONAS, RETIRED, Persona, Said
+from pipelines.simulated import treatments
+from pipelines.simulated.chart import Clinician, Consent, Fate, History, Milestone, Patient, Visit
+from pipelines.simulated.personas import EVERY, PERSONAS, RETIRED, Persona, Said
 from schemas.outcome import Reason
 
 START = datetime(2026, 1, 5, tzinfo=UTC)

@@ -13,10 +13,10 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from pipelines import feeds, signatures
-from pipelines.chart import Consent, Fate, History, Milestone, Patient
-from pipelines.malformed import DEFECTS, MARKS, Marks, malformed, marked_fhir, marked_hl7
-from pipelines.truth import GAP, Told
+from pipelines.simulated import feeds, signatures
+from pipelines.simulated.chart import Consent, Fate, History, Milestone, Patient
+from pipelines.simulated.malformed import DEFECTS, MARKS, Marks, malformed, marked_fhir, marked_hl7
+from pipelines.simulated.truth import GAP, Told
 from schemas.outcome import Reason, Verdict
 
 # how each ADT file frames its messages

@@ -8,7 +8,7 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from pipelines.chart import Clinician, Milestone, Patient, Visit
+from pipelines.simulated.chart import Clinician, Milestone, Patient, Visit
 
 SYSTEM = "urn:id:GENERAL"
 ADT = {"admitted": ("A01", "ADT_A01"), "registered": ("A04", "ADT_A01"), "discharged": ("A03", "ADT_A03")}

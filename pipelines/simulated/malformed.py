@@ -5,8 +5,8 @@ Pure functions of `hospital`'s values, as bytes or JSON.
 
 from typing import NamedTuple
 
-from pipelines.chart import Fate, Milestone, Patient
-from pipelines.feeds import TERMINOLOGY, Json, adt, cloud_event, coded, line, resource
+from pipelines.simulated.chart import Fate, Milestone, Patient
+from pipelines.simulated.feeds import TERMINOLOGY, Json, adt, cloud_event, coded, line, resource
 from schemas.outcome import Reason
 
 # defect: the feed it comes in, and why it is rejected

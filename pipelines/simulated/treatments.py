@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pipelines.chart import Fate, Milestone, Visit
+from pipelines.simulated.chart import Fate, Milestone, Visit
 
 DAY = timedelta(days=1)
 GRACE, FIRST_FILL = 7, 14  # days, as in the default policy (`refill`)

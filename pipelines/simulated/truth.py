@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from pipelines.chart import Fate, History, Milestone
-from pipelines.personas import MARKETING, OPERATIONS, RESEARCH, SUPPORT, VISIBLE
+from pipelines.simulated.chart import Fate, History, Milestone
+from pipelines.simulated.personas import MARKETING, OPERATIONS, RESEARCH, SUPPORT, VISIBLE
 from schemas.outcome import Reason
 
 

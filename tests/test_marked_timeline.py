@@ -1,0 +1,149 @@
+"""What is specially protected, from call to call: a mark binds whenever it comes, until a permit names it."""
+
+import pytest
+from builders import CRM, WAIT, a_consent, a_judgement, a_milestone, a_person, a_route, a_scope, at, the_rules
+from msgspec.structs import replace
+
+from schemas.event import AnyFact, Kind, Milestone, Says
+from schemas.outcome import Reason, Verdict
+from schemas.timeline import Outcome, Timeline, pack, unpack
+from transforms.rules.timeline import advance
+
+FREE = a_scope("HMARKT", recipients=(), needs_permit=False)
+RULES = the_rules(a_route("event", by_patient=False), a_route("free", scope=FREE, by_patient=False), keeps=True)
+EVENT = a_milestone(at(5), key="e")
+MARKED = replace(EVENT, classes=("hiv",))
+GENERAL = a_consent()
+NAMED = a_consent(of="hiv", classes=("hiv",))
+HELD, RELEASED, SUPPRESSED = Verdict.HELD, Verdict.RELEASED, Verdict.SUPPRESSED
+SENSITIVE = Reason.SENSITIVE
+
+
+def calls(*steps: tuple[list[AnyFact], float]) -> list[dict[str, tuple[Verdict, Reason]]]:
+    """Route → what became of its pairs, call by call. Between calls a timeline is bytes."""
+    timeline, found = Timeline(), []
+    for arrivals, hour in steps:
+        timeline, outcomes, _, _ = advance(unpack(pack(timeline)), arrivals, at(hour), RULES)
+        found.append({o.route: (o.verdict, o.reason) for o in outcomes if o.route})
+    return found
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(MARKED, id="the same message"),
+        pytest.param(replace(MARKED, key=b"another"), id="another message that says the same"),
+        pytest.param(a_milestone(at(4), kind=Kind.DISCHARGED, classes=("hiv",)), id="of the same visit"),
+        pytest.param(replace(MARKED, published=at(16)), id="one that came too late"),
+        pytest.param(a_milestone(at(4), kind=Kind.DISCHARGED, classes=("hiv",), published=at(16)),
+                     id="of the same visit, too late"),
+    ],
+)  # fmt: skip
+def test_a_mark_that_comes_later_takes_back_and_is_never_forgotten(again: Milestone) -> None:
+    plain, marked, *later = calls(
+        ([GENERAL, EVENT], 6),
+        ([again], 6.5),
+        ([], 7),
+        ([a_milestone(at(6), kind=Kind.REGISTERED)], 30),
+        ([a_milestone(at(31), kind=Kind.BOOKED)], 60),
+    )
+    assert plain["event"] == (RELEASED, Reason.PERMITTED)
+    assert marked["event"] == (Verdict.RETRACTED, SENSITIVE)
+    assert not any(verdict in (RELEASED, Verdict.RESTORED) for one in later for verdict, _ in one.values())
+    assert later[1]["event"] == later[2]["event"] == later[2]["free"] == (SUPPRESSED, SENSITIVE)
+
+
+def test_a_mark_on_a_second_copy_that_came_too_late_is_never_forgotten() -> None:
+    late, other = replace(EVENT, published=at(16)), a_milestone(at(30), kind=Kind.REGISTERED)
+    asked, _, then = calls(
+        ([GENERAL, late], 16), ([replace(late, key=b"another", classes=("hiv",))], 17), ([other], 40)
+    )
+    assert asked["event"] == (Verdict.REVIEW, Reason.TOO_LATE)
+    assert then["event"] == then["free"] == (SUPPRESSED, SENSITIVE)
+
+
+def test_a_second_copy_that_adds_a_class_takes_back() -> None:
+    both = replace(EVENT, key=b"another", classes=("substance-use",))
+    first, second, third = calls(([NAMED, MARKED], 6), ([both], 7), ([], 20))
+    assert first == {"event": (RELEASED, Reason.PERMITTED), "free": (SUPPRESSED, SENSITIVE)}
+    assert second == {"event": (Verdict.RETRACTED, SENSITIVE)} and third == {}
+    wide = a_consent(of="both", classes=("hiv", "substance-use"))
+    assert calls(([wide, MARKED], 6), ([both], 7))[1] == {}
+
+
+def test_a_mark_under_a_permit_that_names_it_changes_nothing_there() -> None:
+    later = calls(([GENERAL, NAMED, EVENT], 6), ([replace(MARKED, key=b"another")], 7))[1]
+    assert later == {"free": (Verdict.RETRACTED, SENSITIVE)}
+
+
+def test_what_is_marked_waits_for_its_permit() -> None:
+    held = {"event": (HELD, SENSITIVE), "free": (SUPPRESSED, SENSITIVE)}
+    late = replace(NAMED, given=at(8))
+    assert calls(([GENERAL, MARKED], 6), ([late], 8)) == [held, {"event": (RELEASED, Reason.PERMITTED)}]
+    assert calls(([GENERAL, MARKED], 6), ([], 5 + WAIT)) == [held, {"event": (SUPPRESSED, SENSITIVE)}]
+    assert calls(([GENERAL, MARKED], 5 + WAIT))[0]["event"] == (SUPPRESSED, SENSITIVE)
+
+
+def test_what_ends_the_permit_takes_back() -> None:
+    ended = a_consent(Says.ENDS, of="hiv", version=2, given=at(7))
+    assert calls(([GENERAL, NAMED, MARKED], 6), ([ended], 7))[1] == {"event": (Verdict.RETRACTED, SENSITIVE)}
+    denied = a_consent(Says.DENY, of="no", given=at(7), classes=("substance-use",))
+    assert calls(([GENERAL, NAMED, MARKED], 6), ([denied], 7))[1] == {}
+    denied = a_consent(Says.DENY, of="no", given=at(7), classes=("hiv", "substance-use"))
+    assert calls(([GENERAL, NAMED, MARKED], 6), ([denied], 7))[1] == {"event": (Verdict.RETRACTED, SENSITIVE)}
+    assert calls(([GENERAL, EVENT], 6), ([denied], 7))[1] == {}
+
+
+@pytest.mark.parametrize("keys", [(b"1", b"2", b"3"), (b"2", b"3", b"1"), (b"3", b"1", b"2")])
+def test_each_visit_of_a_patient_is_of_its_own_classes(keys: tuple[bytes, bytes, bytes]) -> None:
+    visits = [
+        a_milestone(at(5), visit=name, classes=of) for name, of in (("a", ()), ("b", ("hiv",)), ("c", ("violence",)))
+    ]
+    events = [replace(one, key=key) for one, key in zip(visits, keys, strict=True)]
+    _, outcomes, _, _ = advance(Timeline(), [GENERAL, NAMED, *events], at(12), RULES)
+    found = {o.event.visit: o.reason for o in outcomes if o.route == "event" and isinstance(o.event, Milestone)}
+    assert found == {"a": Reason.PERMITTED, "b": Reason.PERMITTED, "c": SENSITIVE}
+    _, outcomes, _, _ = advance(Timeline(), [GENERAL, *events], at(12), RULES)
+    found = {o.event.visit: o.reason for o in outcomes if o.route == "event" and isinstance(o.event, Milestone)}
+    assert found == {"a": Reason.PERMITTED, "b": SENSITIVE, "c": SENSITIVE}
+
+
+PERSONS = [
+    pytest.param([NAMED, a_person(died=True)], (SUPPRESSED, Reason.DECEASED), id="permitted, dead"),
+    pytest.param([NAMED, a_person(at(6))], (Verdict.REVIEW, Reason.MINOR), id="permitted, a minor"),
+    pytest.param([GENERAL, a_person(died=True)], (SUPPRESSED, SENSITIVE), id="not permitted, dead"),
+    pytest.param([GENERAL, a_person(at(6))], (SUPPRESSED, SENSITIVE), id="not permitted, a minor: nobody is asked"),
+]
+
+
+@pytest.mark.parametrize("facts, expected", PERSONS)
+def test_the_dead_and_minors(facts: list[AnyFact], expected: tuple[Verdict, Reason]) -> None:
+    assert calls(([*facts, MARKED], 12))[0]["event"] == expected
+
+
+def outcome(*facts: AnyFact) -> Outcome:
+    _, outcomes, _, _ = advance(Timeline(), facts, at(12), RULES)
+    [found] = [one for one in outcomes if one.route == "event"]
+    return found
+
+
+def test_no_reviewer_is_asked_and_none_can_overrule() -> None:
+    vague = a_consent(Says.UNCLEAR, of="vague", given=at(1))
+    asked = outcome(GENERAL, vague, EVENT)
+    assert (asked.reason, asked.verdict) == (Reason.CONSENT_UNCLEAR, Verdict.REVIEW)
+    yes = a_judgement(EVENT.what, "event", asked.question, said=at(11))
+    assert outcome(GENERAL, vague, EVENT, yes).verdict is RELEASED
+    for permits in ([GENERAL], [NAMED], [GENERAL, NAMED]):
+        marked = outcome(*permits, vague, MARKED, yes)
+        assert (marked.verdict, marked.reason, marked.question) == (SUPPRESSED, SENSITIVE, "")
+
+
+def test_a_study_that_is_not_approved_comes_first() -> None:
+    candidate = replace(a_milestone(at(5), kind=Kind.TRIAL_ELIGIBLE, values={"protocol": "NONE"}), classes=("hiv",))
+    assert outcome(NAMED, candidate).reason is Reason.STUDY_NOT_APPROVED
+
+
+def test_the_recipient_of_a_named_permit_counts_as_of_any() -> None:
+    other = a_consent(of="hiv", classes=("hiv",), recipients=("Organization/other",))
+    assert outcome(other, MARKED).reason is SENSITIVE
+    assert outcome(replace(other, recipients=(CRM,)), MARKED).verdict is RELEASED
