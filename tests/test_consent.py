@@ -38,10 +38,11 @@ def answer(
     changed: int = BEGINNING,
     scope: Scope | None = None,
     kind: Kind | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Answer:
     """What becomes of an event at hour 5, decided at hour 8."""
     scope = a_scope() if scope is None else scope
-    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon, kind), scope, horizon)
+    verdict, reason, _ = decide(time, span, standing(consents, changed, scope, horizon, kind, classes), scope, horizon)
     return verdict, reason
 
 
@@ -130,6 +131,10 @@ def test_covers(consents: tuple[Consent, ...], around: dict[str, object], expect
         case("renewed for the same data", RELEASED,
              a_consent(end=at(10), data_start=at(4), data_end=at(20)),
              a_consent(of=1, given=at(9) + 1, data_start=at(4), data_end=at(20)), horizon=at(11)),
+        case("of classes, renewed for the same ones", RELEASED, a_consent(end=at(7), classes=("hiv",)),
+             a_consent(of=1, given=at(6), start=at(6), classes=("hiv",)), classes=("hiv",)),
+        case("of two classes, renewed for one", EXPIRED, a_consent(end=at(7), classes=("genetic", "hiv")),
+             a_consent(of=1, given=at(6), start=at(6), classes=("hiv",)), classes=("hiv",)),
         case("renewed by a post-dated permit", EXPIRED, a_consent(end=at(8)), a_consent(of=1, given=at(8) + 1)),
         case("a denial came between: the renewal carries nothing over", DENIED,
              a_consent(end=at(7)), a_consent(DENY, of=1, given=at(5) + 1), a_consent(of=2, given=at(6))),
