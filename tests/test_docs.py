@@ -20,7 +20,7 @@ import yaml
 from cryptography.exceptions import InvalidSignature
 from hospital_files import Said, command, decide, lines, payloads, records
 
-from pipelines import boundary, cli
+from pipelines import boundary, cli, options
 from pipelines import policy as policies
 from pipelines.simulated.simulate import simulate
 from schemas import audit_record
@@ -139,10 +139,13 @@ def test_every_guarantee_names_its_code_and_its_tests() -> None:
 
 @each_page
 def test_options_exist(page: Path) -> None:
-    """Every `--option` of the prose is one of a verb's."""
+    """Every `--option` of the prose is one of a verb's, or of Beam's."""
     verbs = "".join(path.read_text() for path in sorted(ROOT.glob("pipelines/*cli.py")))
     known = set(re.findall(r"\"(--[a-z-]+)\"", verbs)) | {"--help"}
-    assert {word.split()[0] for word in words(prose(page)) if word.startswith("--")} <= known
+    named = [word for word in words(prose(page)) if word.startswith("--")]
+    beams = [word for word in named if "=" in word]
+    assert {word.split()[0] for word in named if word not in beams} <= known
+    assert options.beam_options([flag for word in beams for flag in word.split()])[1] == []
 
 
 def verbs(app: typer.Typer) -> set[str]:
