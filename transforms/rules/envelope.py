@@ -133,7 +133,7 @@ class Envelopes:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
-            return Counted(body, [*fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)], None)
+            return Counted(body, [*fhir_consent.consent(tree, around, self._purposes)], None)
         if kind in fhir_events.READERS and isinstance(tree, dict):
             return Counted(body, fhir_events.read(tree, around), None)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
