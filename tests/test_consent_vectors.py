@@ -88,7 +88,7 @@ def facts(document: Json, known: Reading) -> list[Consent]:
     if "hl7" in document:
         found: list[Any] = hl7_events.read("\r".join(document["hl7"]), known)
     else:
-        found = fhir_consent.consent(json.dumps(document).encode(), Around(known), PURPOSES)
+        found = fhir_consent.consent(document, Around(known), PURPOSES)
     assert sum(fact.counted for fact in found) == 1, "a message is counted once"
     return [fact for fact in found if fact.patient in PATIENT]
 

@@ -422,6 +422,7 @@ CONSENT_RULES = (
     "consent_forms",
     "consent_state",
     "fhir_consent",
+    "fhir_consent_elements",
     "fhir_provision",
     "fhir_criteria",
     "hl7_consent",

@@ -1,6 +1,6 @@
 """FHIR Consent to a consent fact: what each element comes to, and that what is not understood never permits."""
 
-import json
+import copy
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
@@ -19,8 +19,10 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from transforms.decode import reader
 from transforms.rules.consent import decide, standing
+from transforms.rules.consent_forms import Profile
 from transforms.rules.fhir import Around
 from transforms.rules.fhir_consent import consent
+from transforms.rules.fhir_criteria import PURPOSES_OF_USE
 from transforms.rules.identity import Reading, patient_key
 from transforms.rules.routing import rules
 
@@ -76,7 +78,7 @@ def a_document(**fields: Any) -> Json:
 
 
 def read(document: Json, **fields: Any) -> Consent:
-    return consent(json.dumps(document).encode(), around(**fields), PURPOSES)[0]
+    return consent(document, around(**fields), PURPOSES)[0]
 
 
 def instant(text: str) -> int:
@@ -105,7 +107,9 @@ def test_a_permit_is_read_whole() -> None:
 
 # --- what a version means ------------------------------------------------------------------------------------------
 
+MAY = instant("2024-05-01")
 MODIFIER = [{"url": "urn:example:not", "valueBoolean": True}]
+WHY_NOT = [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]
 NESTED = [{"type": "permit"}]
 
 
@@ -115,7 +119,7 @@ NESTED = [{"type": "permit"}]
         case("active permit", PERMIT),
         case("active denial", DENY, provision=a_provision(type="deny")),
         case("inactive", ENDS, status="inactive"),
-        case("inactive, its provision unreadable", ENDS, status="inactive", provision=a_provision(code=[{}])),
+        case("inactive, its provision unreadable", ENDS, status="inactive", provision=a_provision(type="Permit")),
         case("entered in error", VOID, status="entered-in-error"),
         case("rejected", DENY, status="rejected"),
         case("rejected, without a provision", DENY, status="rejected", provision=None),
@@ -186,6 +190,12 @@ def test_what_a_version_means(fields: Json, expected: Says) -> None:
         case("an actor by an id of its own", UNCLEAR, actor=[an_actor("urn:uuid:420902eb-4805-461a")]),
         case("an actor by a search", UNCLEAR, actor=[an_actor("Organization?identifier=urn:limen:organization|crm")]),
         case("an actor by an identifier without a system", UNCLEAR, actor=[an_actor({"identifier": {"value": "crm"}})]),
+        case("a purpose of use under our own system", UNCLEAR,
+             purpose=[{"system": "urn:limen:purpose", "code": "TREAT"}]),
+        case("one of ours under the system of purposes of use", UNCLEAR,
+             purpose=coded("v3-ActReason", "PATSUPPORT")["coding"]),
+        case("a period without a border", UNCLEAR, period={"extension": WHY_NOT}),
+        case("a data period without a border", UNCLEAR, dataPeriod={"extension": WHY_NOT}),
         case("an unreadable period", UNCLEAR, period={"start": "2024"}),
         case("an unreadable end", UNCLEAR, period={"end": "2024-05-40"}),
         case("an unreadable data period", UNCLEAR, dataPeriod={"end": "2024-05"}),
@@ -237,9 +247,129 @@ def test_its_recipients(fields: Json, expected: tuple[str, ...]) -> None:
     assert (fact.says, fact.recipients) == (PERMIT, expected)
 
 
+# --- what is no element of it --------------------------------------------------------------------------------------
+
+CODED = {"coding": [{"id": "1", "system": f"{TERMINOLOGY}/x", "version": "1", "code": "y", "display": "Y",
+                     "_display": {"extension": MODIFIER}, "userSelected": False}], "text": "Y"}  # fmt: skip
+PERIOD = {"start": "2024-05-02", "end": "2034-06-01"}
+CALLED = {
+    "reference": "Organization/h", "type": "Organization", "display": "The hospital",
+    "identifier": {"use": "official", "type": CODED, "system": "urn:x", "value": "1", "period": PERIOD,
+                   "assigner": {"display": "The state"}},
+}  # fmt: skip
+EVERYTHING = a_document(  # each element of FHIR R4 Consent, of its parts and of their types
+    meta={"versionId": "1", "lastUpdated": "2024-06-01T00:00:00Z", "source": "urn:x", "profile": ["urn:x"],
+          "security": CODED["coding"], "tag": CODED["coding"]},
+    language="en", _language={"extension": MODIFIER}, text={"status": "generated", "div": "<div/>"},
+    contained=[{"resourceType": "Organization", "id": "o", "name": "The hospital"}],
+    extension=[{"url": "urn:x", "extension": [{"url": "y", "valueString": "z"}]}], fhir_comments=["seen"],
+    identifier=[CALLED["identifier"]], category=[CODED], performer=[{"reference": "Patient/7"}], organization=[CALLED],
+    policy=[{"authority": "urn:x", "uri": "urn:y"}], policyRule=CODED,
+    sourceAttachment={"contentType": "text/plain", "language": "en", "data": "eA==", "url": "urn:x", "size": 1,
+                      "hash": "eA==", "title": "The form", "creation": "2024-05-01"},
+    sourceReference=CALLED,
+    verification=[{"verified": True, "verifiedWith": CALLED, "verificationDate": "2024-05-01"}],
+    provision=a_provision(
+        id="1", period=PERIOD, dataPeriod=PERIOD, securityLabel=CODED["coding"], code=[CODED],
+        data=[{"meaning": "instance", "reference": CALLED}], provision=[a_provision(type="deny", code=[CODED])],
+        **{"class": CODED["coding"]},
+    ),
+)  # fmt: skip
+UNREAD = {"extension", "contained", "text", "_language", "_display"}
+Place = tuple[str | int, ...]
+
+
+def places(tree: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Everything in a document that is read or could be, and where it stands."""
+    yield path, tree
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, value in inner:
+        if name not in UNREAD or isinstance(value, str):
+            yield from places(value, (*path, name))
+
+
+def with_(document: Json, path: Place, value: object) -> Json:
+    """The document with something else at a place, or with one thing more."""
+    whole = copy.deepcopy(document)
+    part: Any = whole
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    return whole
+
+
+PARTS = [path for path, value in places(EVERYTHING) if isinstance(value, dict)]
+NAMED_PARTS = [pytest.param(path, id=".".join(map(str, path)) or "the root") for path in PARTS]
+
+
+def test_every_element_of_it_may_be_there() -> None:
+    assert read(EVERYTHING).says is PERMIT
+    assert len(PARTS) > 40
+
+
+@pytest.mark.parametrize("path", NAMED_PARTS)
+@pytest.mark.parametrize("key", ["unheard-of", "modifierExtension", "_system", "_code", "_reference", "_end"])
+def test_what_is_no_element_is_not_understood(path: Place, key: str) -> None:
+    assert read(with_(EVERYTHING, (*path, key), MODIFIER)).says is UNCLEAR
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}], ids=repr)
+def test_what_is_there_but_empty_is_not_understood(nothing: object) -> None:
+    """No element of FHIR's JSON is null or empty; one that is could be a criterion that somebody lost."""
+    tried = [path for path, _ in places(EVERYTHING) if path and path[0] != "patient"]
+    assert len(tried) > 150
+    for path in tried:
+        assert read(with_(EVERYTHING, path, nothing)).says is UNCLEAR, path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("extension", 0), ("extension", 0, "extension", 0), ("contained", 0), ("text",), ("_language",),
+     ("category", 0, "coding", 0, "_display")],
+)  # fmt: skip
+def test_a_modifier_of_what_nobody_reads(path: Place) -> None:
+    assert read(with_(EVERYTHING, (*path, "unheard-of"), MODIFIER)).says is PERMIT
+    assert read(with_(EVERYTHING, (*path, "modifierExtension"), MODIFIER)).says is UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        case("a permit", [UNCLEAR]),
+        case("a denial", [UNCLEAR, DENY], provision=a_provision(type="deny")),
+        case("an exception", [UNCLEAR, DENY],
+             provision=a_provision(provision=[{"type": "deny", "purpose": coded("v3-ActReason", "HMARKT")["coding"]}])),
+        case("rejected", [UNCLEAR, DENY], status="rejected"),
+        case("inactive", [UNCLEAR, ENDS], status="inactive"),
+        case("entered in error", [UNCLEAR, VOID], status="entered-in-error"),
+    ],
+)  # fmt: skip
+def test_what_is_denied_or_ended_without_a_doubt_is_so_all_the_same(fields: Json, expected: list[Says]) -> None:
+    facts = consent(a_document(decision="permit", **fields), around(), PURPOSES)
+    assert [fact.says for fact in facts] == expected
+
+
+@pytest.mark.parametrize("profile", ["root-is-rule", "root-is-context"])
+@pytest.mark.parametrize(
+    ("period", "expected"),
+    [({"start": "2024-05-01"}, MAY), ({"start": "2024"}, BEGINNING)],
+    ids=["within its root's period", "its root's period is unreadable"],
+)
+def test_beneath_a_denial_that_contradicts_itself_a_denial_stands(period: Json, expected: int, profile: str) -> None:
+    root = {"type": "deny", "period": period, "provision": [a_provision(), {"type": "deny"}]}
+    meant = Around(Reading("ehr", "UTF-8", UTC, ("MR", ""), consents=Profile(profile)))
+    first, denial = consent(a_document(provision=root), meant, PURPOSES)
+    assert (first.says, denial.says, denial.start) == (UNCLEAR, DENY, expected)
+
+
+def test_each_purpose_of_the_default_policy_has_one_system(policy: Policy) -> None:
+    assert policy.purposes.keys() - PURPOSES_OF_USE == {"PATSUPPORT", "HCPVISIBLE"}
+    named = a_document(provision=a_provision(purpose=[{"system": "urn:limen:purpose", "code": "SAMPLES"}]))
+    assert consent(named, around(), {"SAMPLES": ()})[0].says is PERMIT, "a policy may have more of its own"
+
+
 # --- when ----------------------------------------------------------------------------------------------------------
 
-MAY = instant("2024-05-01")
 UPDATED = {"versionId": "1", "lastUpdated": "2024-06-01T00:00:00Z"}
 JUNE = instant("2024-06-01")
 
@@ -271,7 +401,6 @@ def test_when_it_was_said(fields: Json, expected: tuple[Says, int, int]) -> None
     ("fields", "expected"),
     [
         case("none", (BEGINNING, FOREVER)),
-        case("open", (BEGINNING, FOREVER), period={}),
         case("from a day", (MAY, FOREVER), period={"start": "2024-05-01"}),
         case("until a day, all of it", (BEGINNING, MAY + DAY), period={"end": "2024-05-01"}),
         case("until an instant, included", (BEGINNING, MAY + SECOND + 1), period={"end": "2024-05-01T00:00:01Z"}),
@@ -350,6 +479,37 @@ def test_a_relative_reference_belongs_to_the_envelope() -> None:
     assert read(a_document(), source="urn:feed").patient == patient_key("urn:feed", "Patient/7")
 
 
+NUMBERED = {"reference": "Patient/7", "identifier": {"system": "urn:id:MRN", "value": "42"}}
+MOTHER = {"reference": "Patient/mother"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        case("nobody is named", False, performer=None),
+        case("the patient", False, performer=[{"reference": "Patient/7"}]),
+        case("a version of the patient", False, performer=[{"reference": "Patient/7/_history/2"}]),
+        case("the patient, who has a number beside", False, performer=[{"reference": "Patient/7"}], patient=NUMBERED),
+        case("the patient by number", False, patient=NUMBERED, performer=[{"identifier": NUMBERED["identifier"]}]),
+        case("the patient at another server", True, performer=[{"reference": "https://b.example/Patient/7"}]),
+        case("another patient", True, performer=[MOTHER]),
+        case("another patient by number", True, patient=NUMBERED,
+             performer=[{"type": "Patient", "identifier": {"system": "urn:id:MRN", "value": "43"}}]),
+        case("the patient and another", True, performer=[{"reference": "Patient/7"}, MOTHER]),
+        case("a parent", True, performer=[{"reference": "RelatedPerson/1"}]),
+        case("a parent under the patient's number", True, patient=NUMBERED,
+             performer=[{"type": "RelatedPerson", "identifier": NUMBERED["identifier"]}]),
+        case("somebody by name", True, performer=[{"display": "Robin Roe"}]),
+        case("somebody by name, the patient by number", True, performer=[{"display": "Robin Roe"}],
+             patient={"identifier": NUMBERED["identifier"]}),
+        case("some patient by name", True, performer=[{"type": "Patient", "display": "Robin Roe"}]),
+    ],
+)  # fmt: skip
+def test_whether_somebody_else_gave_it(fields: Json, expected: bool) -> None:
+    fact = read(a_document(**fields))
+    assert (fact.says, fact.guardian) == (PERMIT, expected)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -373,6 +533,8 @@ BROKEN: dict[str, Json] = {
     "a purpose that is no list": {"provision": a_provision(type="deny", purpose={"code": "PATSUPPORT"})},
     "a rule that is a word": {"policyRule": "OPTOUT"},
     "an ending with a provision that is a list": {"status": "inactive", "provision": []},
+    "a version that is no text": {"status": "inactive", "meta": {"versionId": 2}},
+    "a contained resource that is none": {"status": "inactive", "contained": ["#p"]},
 }
 
 
@@ -381,6 +543,12 @@ def test_what_is_broken_but_names_its_patient_is_kept_as_unclear(fields: Json) -
     """It may be a revocation: thrown away, an older permit would go on releasing."""
     fact = read(a_document(**fields))
     assert (fact.says, fact.patient) == (UNCLEAR, read(a_document()).patient)
+
+
+def test_the_patient_of_a_broken_one_may_be_contained() -> None:
+    named = {"resourceType": "Patient", "id": "p", "identifier": [{"system": "urn:id:MRN", "value": "42"}]}
+    fact = read(a_document(patient={"reference": "#p"}, contained=[named], provision=[]))
+    assert (fact.says, fact.patient) == (UNCLEAR, patient_key("urn:id:MRN", "42"))
 
 
 JUNK = st.recursive(
@@ -463,7 +631,7 @@ def test_no_public_example_permits_a_crm_route(corpus: Path, policy: Policy) -> 
     found = examples(corpus)
     assert {document["id"] for document in found} == EXAMPLES.keys()
     for document in found:
-        facts = consent(json.dumps(document).encode(), around(), PURPOSES)
+        facts = consent(document, around(), PURPOSES)
         expected, reason = EXAMPLES[document["id"]]
         assert facts[0].says is expected, document["id"]
         assert reasons(facts, policy) == {reason}, document["id"]
@@ -477,7 +645,7 @@ def test_the_broad_consent_permits_no_crm_route(corpus: Path, policy: Policy) ->
     found = {one["id"]: one for one in examples(corpus) if one["id"] in GERMAN}
     assert found.keys() == GERMAN.keys()
     for name, document in found.items():
-        facts = consent(json.dumps(document).encode(), Around(reading), policy.purposes)
+        facts = consent(document, Around(reading), policy.purposes)
         expected, reason = GERMAN[name]
         assert facts[0].says is expected, name
         assert reasons(facts, german) == {reason}, name

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pipelines import sources
 from pipelines.formats import recognise
-from schemas.event import Identity, Milestone, Person, decode, encode
+from schemas.event import Consent, Identity, Milestone, Person, decode, encode
 from schemas.message import Format, Message
 from schemas.outcome import Reason
 from schemas.policy import Policy
@@ -38,7 +38,8 @@ def outcome(policy: Policy, form: Format, body: bytes) -> str:
         assert one.reason is not Reason.DEFECT
         assert one.reason in (None, *Reason)
         if one.reason is None:
-            assert sum(not isinstance(fact, Identity | Person | Milestone) or fact.counted for fact in one.facts) == 1
+            several = Identity | Person | Milestone | Consent
+            assert sum(not isinstance(fact, several) or fact.counted for fact in one.facts) == 1
             assert decode(encode(one.facts)) == one.facts
         else:
             assert one.facts == []

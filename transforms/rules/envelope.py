@@ -18,7 +18,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
-from transforms.rules.fhir_parts import ABSENT, Part, split_reference
+from transforms.rules.fhir_parts import ABSENT, Part, modified, split_reference
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.verdicts import Verdicts
@@ -136,9 +136,9 @@ class Envelopes:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
             raise MessageError(Reason.UNKNOWN_KIND)
         if kind == "Consent":
-            return Counted(body, [*fhir_consent.consent(msgspec.json.encode(tree), around, self._purposes)], None)
+            return Counted(body, [*fhir_consent.consent(tree, around, self._purposes)], None)
         if kind in fhir_events.READERS:
-            if kind != "Patient" and (b"modifierExtension" in body or b"\\u" in body) and _modified(tree):
+            if kind != "Patient" and (b"modifierExtension" in body or b"\\u" in body) and modified(tree):
                 raise MessageError(Reason.UNKNOWN_MODIFIER)
             return Counted(body, fhir_events.read(tree, around), None)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
@@ -217,19 +217,6 @@ def _framed(resource: object, entry: Mapping[str, object], bundle: Mapping[str, 
         listed = own.get("security")
         framed["meta"] = {**own, "security": [*(listed if isinstance(listed, list) else ()), *labels]}
     return {**resource, **framed} if framed else resource
-
-
-def _modified(part: object) -> bool:
-    """Does a modifier that nobody here knows stand anywhere in a resource?"""
-    parts = [part]
-    for one in parts:  # which grows on the way
-        if isinstance(one, dict):
-            if "modifierExtension" in one:
-                return True
-            parts += one.values()
-        elif isinstance(one, list):
-            parts += one
-    return False
 
 
 def _within(entries: list[Entry], resources: list[Any], around: Around) -> Around:

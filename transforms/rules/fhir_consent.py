@@ -8,7 +8,8 @@
     Consent.verification    a permit needs it where the source's profile says so
     Consent.provision       the rules: `fhir_provision`
 
-A version that is not understood is unclear, and what it denies without a doubt is denied all the same.
+A version that is not understood, or that holds what FHIR R4 does not have (`fhir_consent_elements`), is unclear; what
+it denies or ends without a doubt is denied or ended all the same.
 Rule source: FHIR R4 Consent; DESIGN section 3, Consent.
 """
 
@@ -22,8 +23,10 @@ from schemas.event import Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
 from transforms.rules import fhir_provision
+from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import Around, containing, is_patient, patient_of
+from transforms.rules.fhir import Around, containing, patient_of
+from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_criteria import Provision
 from transforms.rules.fhir_parts import Concept, Meta, Part, Reference
 from transforms.rules.fhir_provision import Reader, Rule
@@ -45,11 +48,6 @@ STATUSES = {
 
 class Verification(Part, frozen=True, gc=False):
     verified: bool | None = None
-    modifierExtension: object = UNSET
-
-
-class PolicyText(Part, frozen=True, gc=False):
-    modifierExtension: object = UNSET
 
 
 class ConsentResource(Part, frozen=True, gc=False):
@@ -64,7 +62,6 @@ class ConsentResource(Part, frozen=True, gc=False):
     patient: Reference | None = None
     dateTime: str | None = None
     performer: list[Reference] | None = None
-    policy: list[PolicyText] | None = None
     policyRule: Concept | None = None
     verification: list[Verification] | None = None
     provision: Provision | None = None
@@ -75,19 +72,16 @@ class Legible(Part, frozen=True, gc=False):
 
     id: object = None
     meta: object = None
+    contained: object = None
     patient: Reference | None = None
 
 
-_consent = msgspec.json.Decoder(ConsentResource)
-_legible = msgspec.json.Decoder(Legible)
-
-
-def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, object]) -> list[Consent]:
+def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, object]) -> list[Consent]:
     """The facts that one Consent resource states, a rule each, permits first; the first of them is counted.
 
-    `purposes` holds the known codes. Raises MessageError.
+    `tree` is the resource as parsed, `purposes` holds the known codes. Raises MessageError.
     """
-    resource = _resource(body)
+    resource = _resource(tree)
     if resource.contained:
         around = containing(resource.contained, around)
     patient = patient_of(resource.patient, around)
@@ -98,9 +92,9 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     dated = from_fhir(resource.dateTime, local)
     scope = _scope(resource)
     rules = _rules(resource, Reader(around, purposes, dated.time if dated else BEGINNING))
-    if (dated is None and rules[0].says is Says.PERMIT) or (
-        scope is None and rules[0].says in (Says.PERMIT, Says.DENY)
-    ):
+    says = rules[0].says
+    dateless, unscoped = dated is None and says is Says.PERMIT, scope is None and says in (Says.PERMIT, Says.DENY)
+    if dateless or unscoped or not understood(tree):
         rules = _unclear(rules)
     if dated is None:  # a server's touch can date a restriction, never a permit
         dated = from_fhir(meta.lastUpdated, local)
@@ -109,7 +103,7 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
 
     version = _version(meta, around)
     parts = [part for rule in rules for part in rule]
-    guardian = any(not is_patient(one, around) for one in resource.performer or ())
+    guardian = any(not _is(one, resource.patient, patient, around) for one in resource.performer or ())
     what = digest(patient, resource.id, *version, given, said, scope, guardian, *parts)[:16]
     source = around.source or around.reading.source
     name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
@@ -130,26 +124,33 @@ def consent(body: bytes | msgspec.Raw, around: Around, purposes: Mapping[str, ob
     ]  # fmt: skip
 
 
-def _resource(body: bytes | msgspec.Raw) -> ConsentResource:
+def _is(one: Reference, named: Reference | None, patient: str, around: Around) -> bool:
+    """Is it the patient, by the patient's key or by the very reference that the document has for its patient?"""
+    same = named is not None and one.reference is not None and one.reference == named.reference
+    return same or patient_of(one, around) == patient
+
+
+def _resource(tree: Mapping[str, object]) -> ConsentResource:
     """The parts of a Consent. One that is broken but names its patient may be a revocation: it is kept, as unclear."""
     try:
-        return _consent.decode(body)
-    except RecursionError:
-        raise MessageError(Reason.TOO_DEEP) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.convert(tree, ConsentResource)
+    except msgspec.ValidationError:
         pass
     try:
-        broken = _legible.decode(body)
-        meta = msgspec.convert(broken.meta, Meta | None)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        broken = msgspec.convert(tree, Legible)
+    except msgspec.ValidationError:
         raise MessageError(Reason.CONSENT_OF_NOBODY) from None
+    try:
+        meta = msgspec.convert(broken.meta, Meta | None)
+    except msgspec.ValidationError:  # a version that no other can be compared with
+        meta = None
     name = broken.id if isinstance(broken.id, str) else None
-    return ConsentResource(id=name, meta=meta, patient=broken.patient, status=BROKEN)
+    contained = [one for one in broken.contained if isinstance(one, dict)] if isinstance(broken.contained, list) else []
+    return ConsentResource(id=name, meta=meta, contained=contained, patient=broken.patient, status=BROKEN)
 
 
 def _rules(resource: ConsentResource, reader: Reader) -> list[Rule]:
     """What the version says, rule by rule."""
-    parts = (resource, *(resource.policy or ()), *(resource.verification or ()))
     root, profile = resource.provision or Provision(), reader.around.reading.consents
     form = form_of(_codes(resource.policyRule, *(resource.category or ())), profile)
     if resource.status not in STATUSES:
@@ -161,24 +162,24 @@ def _rules(resource: ConsentResource, reader: Reader) -> list[Rule]:
         rules = [Rule(by_status)]
     else:
         rules = fhir_provision.rules(root, form, reader)
-    if any(part.modifierExtension is not UNSET for part in parts) or resource.implicitRules is not None:
+    if resource.modifierExtension is not UNSET or resource.implicitRules is not None:
         return [fhir_provision.UNCLEAR]
     if rules[0].says is Says.PERMIT:
         if CONTRARY & {coding.code for coding in (resource.policyRule or Concept()).coding or ()}:
             return _unclear(rules)
         checks = [one.verified is True for one in resource.verification or ()]
         if profile.verified and not (checks and all(checks)):
-            return [Rule(Says.NOTHING), *_denials(rules)]
+            return [Rule(Says.NOTHING), *_restrictions(rules)]
     return rules
 
 
 def _unclear(rules: list[Rule]) -> list[Rule]:
-    """What remains of rules that contradict themselves or are not understood: what they deny."""
-    return [fhir_provision.UNCLEAR, *_denials(rules)]
+    """What remains of rules that contradict themselves or are not understood: what they deny or end."""
+    return [fhir_provision.UNCLEAR, *_restrictions(rules)]
 
 
-def _denials(rules: list[Rule]) -> list[Rule]:
-    return [rule for rule in rules if rule.says is Says.DENY]
+def _restrictions(rules: list[Rule]) -> list[Rule]:
+    return [rule for rule in rules if rule.says in ENDINGS]
 
 
 def _scope(resource: ConsentResource) -> str | None:

@@ -1,6 +1,6 @@
 """The criteria of one FHIR R4 provision: its elements, and what each comes to.
 
-    purpose              the codes of codes/purposes.yaml
+    purpose              the codes of codes/purposes.yaml, each under its own system
     action               consentaction
     actor                who, by reference, identifier or class, in the role of the recipient or in another
     class                resource types: the milestones that such resources state
@@ -27,7 +27,15 @@ from transforms.rules.sensitivity import RESTRICTED_LABEL, Classes, Sensitivity
 ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"
 ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 RESOURCES = "http://hl7.org/fhir/resource-types"
-PURPOSE_SYSTEMS = ("http://terminology.hl7.org/CodeSystem/v3-ActReason", "urn:limen:purpose")
+ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+OWN_PURPOSES = "urn:limen:purpose"  # of the codes of a policy that v3-ActReason lacks
+PURPOSES_OF_USE = frozenset(  # FHIR R4 value set v3-PurposeOfUse: codes that are nobody else's
+    """BIORCH BTG CAREMGT CLINTRCH CLINTRCHNPC CLINTRCHPC CLINTRL CLMATTCH COC COVAUTH COVERAGE DISASTER DONAT DSRCH
+    ELIGDTRM ELIGVER ENROLLM ERTREAT ETREAT FAMRQT FRAUD GOV HACCRED HCOMPL HDECD HDIRECT HDM HLEGAL HMARKT HOPERAT
+    HOUTCOMS HPAYMT HPRGRP HQUALIMP HRESCH HSYSADMIN HTEST LABELING MEMADMIN METAMGT MILCDM MILDCRG PATADMIN PATRQT
+    PATSFTY PERFMSR POARCH POPHLTH PRECLINTRCH PUBHLTH PWATRNY RECORDMGT REMITADV SUPNWK SYSDEV THREAT TRAIN TRANSRCH
+    TREAT""".split()
+)
 KNOWN_ACTIONS = frozenset({"collect", "access", "use", "disclose", "correct"})
 RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the disclosure may be made
 KNOWN_ROLES = frozenset(
@@ -84,8 +92,12 @@ class Provision(Part, frozen=True, gc=False):
 
 
 def purposes(one: Provision, codes: Mapping[str, object]) -> tuple[str, ...] | None:
-    known = {c.code if c.system in PURPOSE_SYSTEMS and c.code in codes else None for c in one.purpose or ()}
-    return _sorted(known)
+    """A code counts under its own system alone."""
+    return _sorted({c.code if c.code in codes and c.system == _system(c.code) else None for c in one.purpose or ()})
+
+
+def _system(purpose: str | None) -> str:
+    return ACT_REASON if purpose in PURPOSES_OF_USE else OWN_PURPOSES
 
 
 def actions(one: Provision) -> tuple[str, ...] | None:

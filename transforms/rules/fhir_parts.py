@@ -153,3 +153,16 @@ def split_reference(reference: str) -> tuple[str, str]:
     if len(parts) == 2:  # the usual case
         return "", text
     return (parts[0], f"{parts[1]}/{parts[2]}") if len(parts) == 3 else ("", reference)
+
+
+def modified(part: object) -> bool:
+    """Does a modifier that nobody here knows stand anywhere in it (FHIR R4 2.20, modifierExtension)?"""
+    parts = [part]
+    for one in parts:  # which grows on the way
+        if isinstance(one, dict):
+            if "modifierExtension" in one:
+                return True
+            parts += one.values()
+        elif isinstance(one, list):
+            parts += one
+    return False

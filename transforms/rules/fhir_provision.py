@@ -2,7 +2,7 @@
 
     root-is-rule         the root provision is a rule; the nested ones are exceptions to it
     root-is-base-deny    the root only says that all else is refused; the nested rules count
-    root-is-context      the root's criteria frame the nested rules, which count
+    root-is-context      the root's criteria frame the nested rules, which count; a root that denies is a rule
 
     period, dataPeriod   a nested rule's lie within its parent's; so do a nested permit's class and securityLabel
     a nested deny        binds wherever it may match: what it does not name itself, it means all of. One that leaves
@@ -109,9 +109,11 @@ def _within_profile(root: Provision, form: Form | None, reader: Reader) -> list[
     signed = form is not None and root.type != "deny" and not _narrowed(root)
     if signed and root.type is None:  # the form says what it is
         root = replace(root, type="permit")
-    if profile == ROOT_IS_RULE or (not nested and (signed or root.type == "deny")):
-        if root.type == "deny" and any(_holds_permit(one) for one in nested):
-            return [UNCLEAR]
+    denies = root.type == "deny" and (profile != ROOT_IS_BASE_DENY or not nested)
+    sure = [one for one in nested if not _holds_permit(one)]
+    if denies and len(sure) < len(nested):  # it contradicts itself
+        return [UNCLEAR, *_several(sure, _windows(root, WHOLE, reader) or WHOLE, WHOLE, reader)]
+    if profile == ROOT_IS_RULE or denies or (signed and not nested):
         return _rules(root, WHOLE, WHOLE, form, reader)
     if profile == ROOT_IS_BASE_DENY:
         base = _windows(root, WHOLE, reader)
@@ -204,8 +206,11 @@ def _windows(one: Provision, parent: Rule, reader: Reader) -> Rule | None:
 
 
 def _window(period: Period | None, around: Around) -> tuple[int, int] | None:
-    """A period with whole-day borders where dates are given (a permit holds all its last day); None if unreadable."""
+    """A period with whole-day borders where dates are given (a permit holds all its last day); None if it is unreadable
+    or has no border at all."""
     start, end = BEGINNING, FOREVER
+    if period is not None and period.start is None and period.end is None:
+        return None
     if period is not None and period.start is not None:
         if (first := from_fhir(period.start, around.reading.zone)) is None:
             return None
