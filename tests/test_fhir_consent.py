@@ -184,6 +184,8 @@ def test_what_a_version_means(fields: Json, expected: Says) -> None:
         case("an unknown role", UNCLEAR, actor=[an_actor(role="XYZ")]),
         case("a role of an unknown system", UNCLEAR, actor=[an_actor() | {"role": coded("x", "PRCP")}]),
         case("an actor without a role", UNCLEAR, actor=[{"reference": {"reference": "Organization/crm"}}]),
+        case("an actor of another type than its reference says", UNCLEAR,
+             actor=[an_actor({"reference": "Organization/crm", "type": "Practitioner"})]),
         case("an actor without a reference", UNCLEAR, actor=[{"role": coded("v3-ParticipationType", "PRCP")}]),
         case("an actor by its display", UNCLEAR, actor=[an_actor({"display": "The CRM"})]),
         case("an actor by a contained resource", UNCLEAR, actor=[an_actor("#crm")]),

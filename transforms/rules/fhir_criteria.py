@@ -140,6 +140,8 @@ def _organisation(reference: Reference | None) -> set[str]:
         names.add(f"{reference.identifier.system}|{reference.identifier.value}")
     base, local = split_reference(reference.reference or "")
     if LITERAL.fullmatch(local):
+        if reference.type not in (None, local.partition("/")[0]):  # it contradicts itself
+            return set()
         names.add(f"{base}/{local}" if base else local)
     return names
 
