@@ -21,7 +21,7 @@ import msgspec
 from schemas.errors import StoreError
 from schemas.outcome import Reason, Verdict
 
-WIRE_VERSION = b"\x01"
+WIRE_VERSION = b"\x02"
 ALSO = "\x1f"  # in a Consent's recipients, between the names of one actor: its reference and its identifier
 
 

@@ -97,7 +97,7 @@ class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return "Timeline()"
 
 
-TIMELINE_VERSION = b"\x01"
+TIMELINE_VERSION = b"\x02"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Timeline)
 

@@ -111,11 +111,12 @@ TWICE = [
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in TWICE])
 def test_a_member_that_is_named_twice_rejects_the_text(text: str) -> None:
+    reason = "consent_of_nobody" if "Consent" in text else "duplicate_json_key"  # there somebody may have refused
     inside = f'{{"resourceType":"Bundle","entry":[{{"resource":{text}}}]}}'
     for body in (text, f" {text}\n", inside, f"[{text}]", text.replace(",", " ,\t")):
-        assert said(ENVELOPES.document(body.encode())) == ["duplicate_json_key"]
+        assert said(ENVELOPES.document(body.encode())) == [reason]
     carried = event(data_base64=base64.b64encode(text.encode()).decode())
-    assert said(opened(carried)) == ["duplicate_json_key"]
+    assert said(opened(carried)) == [reason]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -434,3 +435,37 @@ def test_a_consent_in_a_bundle_with_rules_of_its_own_permits_nothing() -> None:
     asked = {**CONSENT, "status": "active", "provision": {"type": "permit"}}
     [found] = opened(bundle(asked, implicitRules="urn:x"))
     assert [fact.says for fact in found.facts if isinstance(fact, Consent)] == ["unclear"]
+
+
+@pytest.mark.parametrize(
+    "around, entry",
+    [
+        pytest.param({"implicitRules": None}, {}, id="of the Bundle"),
+        pytest.param({"implicitRules": "urn:x"}, {"implicitRules": None}, id="of the entry"),
+    ],
+)
+def test_no_null_takes_a_modifier_away(around: dict[str, Any], entry: dict[str, Any]) -> None:
+    resource = encounter(implicitRules="urn:x")
+    assert said(opened({**bundle(), **around, "entry": [{**entry, "resource": resource}]})) == ["unknown_modifier"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(json.dumps(CONSENT)[:-9], id="that breaks off"),
+        pytest.param(json.dumps(bundle(CONSENT)).replace('"entry": [', '"entry": [null, '), id="in a broken Bundle"),
+    ],
+)
+def test_a_text_that_cannot_be_read_may_hold_a_refusal(text: str) -> None:
+    assert said(ENVELOPES.line(text.encode())) == ["consent_of_nobody"]
+    assert said(ENVELOPES.line(text.replace("Consent", "Encounter").encode())) == ["malformed"]
+
+
+@pytest.mark.parametrize(
+    "url, reason",
+    [("Consent/1", "consent_of_nobody"), ("https://e/fhir/Consent?patient=2", "consent_of_nobody"),
+     ("/Consent?identifier=http://a/b|c", "consent_of_nobody"), ("Encounter/1", "deletion"), (None, "deletion"),
+     ("ConsentForm/1", "deletion")],
+)  # fmt: skip
+def test_whatever_way_a_consent_is_deleted(url: str | None, reason: str) -> None:
+    assert said(opened({**bundle(), "entry": [{"request": {"method": "DELETE", "url": url}}]})) == [reason]

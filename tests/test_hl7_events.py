@@ -5,7 +5,7 @@ from datetime import UTC
 import pytest
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Made, Milestone
+from schemas.event import AnyFact, Identity, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules.hl7_events import read
@@ -127,6 +127,21 @@ def test_times(evn: str, sent: str, expected: str | None) -> None:
 
 def test_a_date_is_a_whole_day() -> None:
     assert told(message(evn="EVN||20240501")).span == DAY
+
+
+def test_a_merge_may_tell_of_a_death() -> None:
+    """Of both of its sides: whoever is left, nobody is to be called."""
+    dead = "PID|1||42^^^MAIN^MR" + "|" * 27 + "Y"
+    facts = read(message("ADT^A40", "MRG|9^^^MAIN^MR", pid=dead), READING)
+    told_of = {fact.patient for fact in facts if isinstance(fact, Person) and fact.died and not fact.counted}
+    assert told_of == {fact.patient for fact in facts if isinstance(fact, Identity)} and len(told_of) == 2
+    assert all(isinstance(fact, Identity) for fact in read(message("ADT^A40", "MRG|9^^^MAIN^MR"), READING))
+
+
+def test_a_discharge_that_is_taken_back_says_nothing_of_a_death() -> None:
+    expired = "PV1|1|I" + "|" * 34 + "20"
+    assert [type(fact).__name__ for fact in read(message("ADT^A03", pv1=expired), READING)] == ["Milestone", "Person"]
+    assert [type(fact).__name__ for fact in read(message("ADT^A13", pv1=expired), READING)] == ["Milestone"]
 
 
 def test_visits() -> None:

@@ -31,6 +31,7 @@ from pipelines import keys, review
 from pipelines import policy as policies
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Milestone, Says, digest
+from schemas.instant import FOREVER
 from schemas.outcome import ALLOWABLE, Reason, Verdict
 from schemas.policy import ReviewTerms
 from schemas.timeline import Outcome, Timeline
@@ -524,6 +525,17 @@ def test_an_answer_comes_in_time(reason: Reason) -> None:
     assert YES in answered(timeline, asked, said=at(over) - 1, hour=over)
     assert answered(timeline, asked, said=at(over), hour=over) == {Verdict.REVIEW_CLOSED: Reason.REVIEW_EXPIRED}
     assert not answered(timeline, asked, said=at(12), hour=11)  # dated ahead
+
+
+@each
+@pytest.mark.parametrize("allows", [True, False])
+def test_a_question_that_is_answered_has_no_deadline_any_more(reason: Reason, allows: bool) -> None:
+    """Nobody is woken for it, and a call with nothing new changes nothing."""
+    timeline, asked = asked_of(PERMIT, *OBSTACLES[reason])
+    judgement = a_judgement(EVENT.what, "event", asked, allows=allows, said=at(11))
+    after, _, _, due = advance(timeline, [judgement], at(11), RULES)
+    assert {pair.deadline for pair in after.pairs if pair.what == EVENT.what} == {FOREVER}
+    assert advance(after, [], at(11), RULES)[::3] == (after, due)
 
 
 @each

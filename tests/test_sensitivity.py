@@ -71,6 +71,7 @@ MARKED: list[tuple[str, dict[str, Any], bool]] = [
     ("a place elsewhere", {"location": [{"location": {"reference": "https://b/Location/detox/_history/1"}}]}, True),
     ("a place by its identifier", {"location": [{"location": {"identifier": {"value": "PSYCH"}}}]}, True),
     ("a contained place", {"contained": [{"resourceType": "Location", "identifier": [{"value": "PSYCH"}]}]}, True),
+    ("a place by a long identifier", {"location": [{"location": {"identifier": {"value": "x/PSYCH"}}}]}, True),
     ("another place", {"location": [{"location": {"reference": "Location/W1"}}]}, False),
     ("a diagnosis as R5 writes it", {"diagnosis": [{"condition": [{"concept": {"coding": [{"code": "Z21"}]}}]}]}, True),
     ("a contained Condition", {"contained": [CONDITION], "diagnosis": [{"condition": {"reference": "#c"}}]}, True),
@@ -92,7 +93,8 @@ def test_what_marks_a_resource(policy: Policy, fields: dict[str, Any], marked: b
 def test_where_an_appointment_takes_place_marks_it(policy: Policy) -> None:
     patient, place = encounter()["subject"], {"reference": "Location/PSYCH"}
     booked = {"resourceType": "Appointment", "id": "a", "status": "booked", "created": "2026-01-01"}
-    for actors, classes in (([], ()), ([place], ("mental-health",))):
+    named = {"type": "Location", "identifier": {"value": "DETOX"}}
+    for actors, classes in (([], ()), ([place], ("mental-health",)), ([named], ("substance-use",))):
         people = [{"actor": one} for one in ({**patient, "type": "Patient"}, *actors)]
         (fact,) = read({**booked, "participant": people}, Around(reader(policy)._reading))
         assert isinstance(fact, Milestone) and fact.classes == classes
@@ -110,6 +112,14 @@ def test_a_stay_that_ended_in_death_is_told_of_the_patient(policy: Policy) -> No
         stay = {"dischargeDisposition": {"coding": [{"code": code}]}}
         _, *beside = read(encounter(hospitalization=stay), Around(reader(policy)._reading))
         assert [(one.died, one.counted) for one in beside if isinstance(one, Person)] == [(one, False) for one in died]
+
+
+def test_a_condition_may_name_its_encounter_by_the_place_of_its_entry(policy: Policy) -> None:
+    condition = {**CONDITION, "encounter": {"reference": "urn:uuid:2"}}
+    entries = [{"resource": condition}, {"fullUrl": "urn:uuid:2", "resource": encounter()}]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    found = [fact for one in reader(policy)._envelopes.line(msgspec.json.encode(bundle)) for fact in one.facts]
+    assert [fact.classes for fact in found if isinstance(fact, Milestone)] == [("substance-use",)]
 
 
 BESIDE: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [

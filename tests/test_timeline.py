@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Identity, Kind, Made, Milestone, Says
+from schemas.event import AnyFact, Consent, Identity, Kind, Made, Milestone, Says, digest
 from schemas.instant import DAY, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
@@ -200,6 +200,21 @@ def test_a_cancellation_withdraws_its_visit_and_kinds(
         outcomes = decided(*order)
         assert of(outcomes, cancelled, route) == expected
         assert of(outcomes, by, route) == CANCELLATION
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_visit_is_known_by_the_numbers_of_all_its_copies(first: int) -> None:
+    """Of two messages that say the same one names the visit by one number more: whichever comes first."""
+    one, two = a_milestone(at(5), key="A"), replace(a_milestone(at(5), key="B"), also=("F1",))
+    both = [one, two][:: 1 - 2 * first]
+    named = [replace(fact, key=digest("message", key)) for fact, key in zip(both, ("A", "B"), strict=True)]
+    outcomes = decided(*named, a_cancellation(at(6), visit="F1"))
+    said = {
+        (o.verdict, o.reason)
+        for o in outcomes
+        if o.route and isinstance(o.event, Milestone) and o.event.what == one.what
+    }
+    assert said == {CANCELLED}
 
 
 def test_a_cancellation_of_no_visit_number_withdraws_every_visit() -> None:

@@ -7,6 +7,7 @@ Sources: CloudEvents 1.0 (context attributes, JSON format); FHIR R4 Bundle; FHIR
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.fhir import Around
-from transforms.rules.fhir_parts import ABSENT, Part, modified, split_reference
+from transforms.rules.fhir_parts import ABSENT, Part, modified
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.verdicts import Verdicts
@@ -26,6 +27,7 @@ from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 NESTED = 8  # how many Bundles may lie in one another
 MODIFIERS = ("implicitRules", "modifierExtension")  # FHIR R4 2.1.0.4, 2.20: what a reader has to understand
+UNREAD = (Reason.MALFORMED, Reason.DUPLICATE_JSON_KEY, Reason.TOO_DEEP)
 ENTRIES = 1_000_000  # of one Bundle; each is a message of its own, and all are held at once
 
 
@@ -54,9 +56,9 @@ class Entry(Part, frozen=True, gc=False):
 
     @property
     def deleted(self) -> str | None:
-        """What the entry deletes, as Type/id; None if it deletes nothing."""
+        """The URL of what the entry deletes, by its id or by a search; None if it deletes nothing."""
         asked = self.request if isinstance(self.request, dict) else {}
-        return str(asked.get("url")) if str(asked.get("method")).upper() == "DELETE" else None
+        return str(asked.get("url") or "") if str(asked.get("method")).upper() == "DELETE" else None
 
 
 class Bundle(Part, frozen=True, gc=False):
@@ -75,6 +77,7 @@ class Counted(Part, frozen=True, gc=False):
 
 Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]
 
+_CONSENT = re.compile(r"(^|/)Consent($|[/?])")
 _any = msgspec.json.Decoder()
 _written = msgspec.json.Encoder().encode
 _carried = msgspec.json.Decoder(Carried)
@@ -100,7 +103,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [Counted(body, [], _unread(body, error.reason))]
         return self._message(body, tree, self._around, 0)
 
     def document(self, body: bytes) -> list[Counted]:
@@ -108,7 +111,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [Counted(body, [], _unread(body, error.reason))]
         if not isinstance(tree, list):
             return self._message(body, tree, self._around, 0)
         if not tree:  # an envelope with nothing in it is a message all the same
@@ -128,9 +131,9 @@ class Envelopes:
                 return self._bundle(body, tree, around, depth)
             return [self._resource(body, kind, tree, around)]
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [Counted(body, [], _unread(body, error.reason))]
         except RecursionError:
-            return [Counted(body, [], Reason.TOO_DEEP)]
+            return [Counted(body, [], _unread(body, Reason.TOO_DEEP))]
 
     def _resource(self, body: bytes, kind: object, tree: dict[str, Any], around: Around) -> Counted:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
@@ -168,7 +171,7 @@ class Envelopes:
         if media not in ("application/fhir+json", "application/json"):
             raise MessageError(Reason.UNKNOWN_KIND)
         carried = None if event.data_base64 is None else _from_base64(event.data_base64)
-        data = event.data if carried is None else unambiguous(carried)
+        data = event.data if carried is None else _opened(carried)
         if not isinstance(data, dict):
             raise MessageError(Reason.UNKNOWN_KIND)
         if data.get("resourceType") == "Bundle":  # one envelope, many entries: each has its own identity in the source
@@ -194,7 +197,7 @@ class Envelopes:
         for entry, resource in zip(entries, resources, strict=True):
             raw, kind = bytes(entry.resource), _kind(resource)
             if (deleted := entry.deleted) is not None:  # it names no patient: a person has to look
-                refused = kind == "Consent" or split_reference(deleted)[1].startswith("Consent")
+                refused = kind == "Consent" or _CONSENT.search(deleted)
                 counted.append(Counted(raw, [], Reason.CONSENT_OF_NOBODY if refused else Reason.DELETION))
             elif not raw:  # an entry that only points (id-only): nothing to decide here
                 counted.append(Counted(raw, [_control("Bundle")], None))
@@ -210,7 +213,7 @@ def _framed(resource: object, entry: Mapping[str, object], bundle: Mapping[str, 
     """A resource with what its Bundle and its entry say of it: rules, modifiers and security labels."""
     if not isinstance(resource, dict):
         return resource
-    framed = {name: one[name] for one in (bundle, entry) for name in MODIFIERS if name in one}
+    framed = {name: one[name] for one in (bundle, entry) for name in MODIFIERS if one.get(name) is not None}
     stated, own = bundle.get("meta"), resource.get("meta")
     if isinstance(stated, dict) and isinstance(labels := stated.get("security"), list):
         own = own if isinstance(own, dict) else {}
@@ -226,7 +229,16 @@ def _within(entries: list[Entry], resources: list[Any], around: Around) -> Aroun
         for entry, tree in zip(entries, resources, strict=True)
         if _kind(tree) in fhir.REFERRED
     )
-    return fhir.within(named, Around(around.reading, around.source, around.native, around.envelope))
+    found = fhir.within(named, Around(around.reading, around.source, around.native, around.envelope))
+    if not found.marks:
+        return found
+    marks = dict(found.marks)  # a Condition may name its Encounter by the place of the entry
+    for entry, tree in zip(entries, resources, strict=True):
+        classes = [name for place in names(entry.fullUrl or "", tree) for name in found.marks.get(place, ())]
+        if classes and isinstance(tree, dict):
+            own = f"{_kind(tree)}/{tree.get('id')}"
+            marks[own] = tuple({*marks.get(own, ()), *classes})
+    return msgspec.structs.replace(found, marks=marks)
 
 
 def _carried_by(entries: list[Entry], resources: list[Any]) -> set[str]:
@@ -243,6 +255,18 @@ def _told(body: bytes, kind: str, said: Status, carried: set[str]) -> Counted:
     """A status as a message. What happened has to be fetched if not every event's resource came with it."""
     lacking = said.tells and (not carried or not all(is_carried(focus, carried) for focus in said.focuses if focus))
     return Counted(body, [_control(kind, Reason.FETCH_NEEDED if lacking else Reason.NOTIFICATION)], None, said)
+
+
+def _opened(carried: bytes) -> object:
+    try:
+        return unambiguous(carried)
+    except MessageError as error:
+        raise MessageError(_unread(carried, error.reason)) from None
+
+
+def _unread(body: bytes, reason: Reason) -> Reason:
+    """Why a text is rejected. In one that cannot be read as a whole somebody may have refused."""
+    return Reason.CONSENT_OF_NOBODY if reason in UNREAD and b'"Consent"' in body else reason
 
 
 def _kind(tree: object) -> str:

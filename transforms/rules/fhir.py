@@ -134,7 +134,7 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
         elif kind == "Condition":
             classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
             if classes:
-                marks.update({name: marks.get(name, ()) + classes for name in (*names, *encounters)})
+                marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
     return msgspec.structs.replace(around, patients=patients, providers=providers, channels=channels, marks=marks)
 
 

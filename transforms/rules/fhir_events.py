@@ -89,10 +89,10 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
 
 
 def _death(facts: list[AnyFact], stay: object) -> list[AnyFact]:
-    """A patient whose stay ended so (hospitalization.dischargeDisposition) died, whatever becomes of the discharge."""
+    """A patient whose stay ended so (hospitalization.dischargeDisposition) died."""
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
-    if EXPIRED not in fhir_marks.stated(ended, "code") or not one.patient:
-        return []
+    if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
+        return []  # what is taken back may be that very end
     return [Person(digest("person", one.patient, BEGINNING, True), one.patient, one.type, BEGINNING, True, False)]
 
 

@@ -53,10 +53,10 @@ def _places(resource: Resource) -> list[str]:
     if resource.contained:
         places = [one.get("identifier") for one in resource.contained if one.get("resourceType") == "Location"]
         found += stated(places, "value")
-    if isinstance(resource, Appointment):
-        actors = [one.actor.reference or "" for one in resource.participant or () if one.actor]
-        found += [reference for reference in actors if "Location/" in reference]
-    return [text.partition("/_history/")[0].rpartition("/")[2] for text in found] if found else found
+    for one in (resource.participant or ()) if isinstance(resource, Appointment) else ():
+        if (actor := one.actor) and (actor.type == "Location" or "Location/" in (actor.reference or "")):
+            found += (actor.reference or "", (actor.identifier.value or "") if actor.identifier else "")
+    return [name for text in found for name in (text, text.partition("/_history/")[0].rpartition("/")[2])]
 
 
 def own_names(resource: Resource) -> tuple[str, ...]:

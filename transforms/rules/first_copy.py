@@ -27,11 +27,11 @@ def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
 _KEY = attrgetter("key")
 
 
-def order(fact: AnyFact) -> tuple[bytes, bytes, int, tuple[str, ...]]:
+def order(fact: AnyFact) -> tuple[bytes, bytes, int, tuple[str, ...], tuple[str, ...]]:
     """By key and content; of equal copies the one published first, or the one that stands for its message."""
     if isinstance(fact, Milestone):
-        return fact.key, fact.what, fact.published or 0, fact.classes
-    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted, ()
+        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also
+    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted, (), ()
 
 
 def content(fact: Fact) -> bytes:
@@ -67,8 +67,9 @@ class Received:
         self._conflicts: set[bytes] = set()  # keys with more than one content
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
-        self._marks: dict[bytes, set[str]] = {}  # content → classes that only copies say which are not kept
-        self.classes: dict[str, set[str]] = {}  # stay → of what specially protected information any copy says it is
+        self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
+        self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
+        self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
@@ -120,7 +121,6 @@ class Received:
         for fact in self._postponed:
             if fact.what not in self.milestones:
                 self.late[fact.what] = fact
-            self._marks.setdefault(fact.what, set()).update(fact.classes)
             self._route(fact)
 
     def conflicting(self) -> dict[bytes, set[bytes]]:
@@ -138,10 +138,10 @@ class Received:
         routes = self.rules.routes
         if fact.cancels and not routes.get(fact.kind):  # routed like the first of its milestones that a route takes
             fact = replace(fact, kind=next((kind for kind in fact.cancels if routes.get(kind)), fact.kind))
+        self._mark(fact)
         if not routes.get(fact.kind):
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
             return
-        self._mark(fact)
         key = self._key(fact)
         if key is not fact.key and not fact.cancels:
             self._postponed.append(fact)
@@ -149,17 +149,23 @@ class Received:
             self.copies.append(fact)
             self._route(fact)
         else:
-            self._marks.setdefault(fact.what, set()).update(fact.classes)
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
+        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers."""
+        if fact.also:
+            self.also.setdefault(fact.what, set()).update(fact.also)
         if fact.classes:
-            self.classes.setdefault(fact.stay, set()).update(fact.classes)
+            self._marks.setdefault(fact.what, set()).update(fact.classes)
+            for name in (fact.stay, *fact.also):
+                self.classes.setdefault(name, set()).update(fact.classes)
 
     def marked(self, copy: Milestone) -> Milestone:
-        """A copy as it is kept: with the marks of those that said the same and are not."""
-        more = self._marks.get(copy.what)
-        return replace(copy, classes=tuple(sorted(more.union(copy.classes)))) if more else copy
+        """A copy as it is kept: with what those said that say the same and are not."""
+        classes, also = self._marks.get(copy.what, ()), self.also.get(copy.what, ())
+        if len(classes) == len(copy.classes) and len(also) == len(copy.also):
+            return copy
+        return replace(copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)))
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

@@ -94,7 +94,10 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         time = found.time + found.span if found else FOREVER  # of unknown date: no consent is known to come after it
         what = digest(told, time)[:16]
         key = _key(header, kind, told[0], what, reading, (source, native, envelope))
-        return [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
+        facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
+        if person is not None and _died(person, message.first("PV1")):
+            facts += [Person(digest("dead", side), side, kind, BEGINNING, True, counted=False) for side in told]
+        return facts
 
     if person is None or not patient:
         raise MessageError(Reason.NO_PATIENT)
@@ -113,7 +116,8 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     milestone = Milestone(
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=tuple(also)
     )  # fmt: skip
-    return [milestone, *_beside(person, visited, milestone, reading)]
+    # what is taken back may be the very discharge by which somebody died
+    return [milestone, *_beside(person, None if cancels else visited, milestone, reading)]
 
 
 def _values(person: Segment, visited: Segment | None) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Known:
         self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self._consents = until_majority(received.consents, self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
-        self._classes = received.classes
+        self._classes, self._also = received.classes, received.also
         self._died = any(person.died for person in received.people)
         self._guarded = bool(self._classes or self._died or self.adult_at != BEGINNING)
         # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
@@ -82,7 +82,7 @@ class Known:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
         for kind in one.cancels:
             self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
-            names = [one.visit, *one.also]  # "": of whatever visit
+            names = [one.visit, *self._also.get(one.what, ())]  # "": of whatever visit
             if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
                 names.append(one.course)
             for name in names:
@@ -93,7 +93,9 @@ class Known:
         visit, and a milestone that names none may be meant by any."""
         if not one.visit:
             return self._any_visit.get(one.kind, BEGINNING)
-        names = (one.visit, *one.also, "") if one.since is None else (one.visit, *one.also, "", one.course)
+        names = [one.visit, "", *self._also.get(one.what, ())]
+        if one.since is not None:
+            names.append(one.course)
         return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
 
     def _refilled(self, gap: Milestone) -> bool:
@@ -166,7 +168,7 @@ class Known:
         if newest[1] != one.what:
             return Verdict.SUPPRESSED, Reason.SUPERSEDED, ()
         scope = rule.scope
-        classes = tuple(sorted(self._classes.get(one.stay, ()))) if self._classes else ()
+        classes = self._classes_of(one) if self._classes else ()
         place = (rule.name, one.kind, classes) if classes or self._by_kind else rule.name
         known = self._standings.get(place)
         if known is None:
@@ -184,6 +186,11 @@ class Known:
         if keeps and horizon < rule.settles(time):
             return HELD, decided[1], decided[2]
         return decided
+
+    def _classes_of(self, one: Milestone) -> Classes:
+        """Of what specially protected information a milestone is, by any number of its visit."""
+        names = (one.stay, *self._also.get(one.what, ()))
+        return tuple(sorted({name for number in names for name in self._classes.get(number, ())}))
 
     def _doubted(self, one: Milestone, rule: RouteRule | None) -> Verdicts | None:
         """What a reviewer refused, or what it is uncertain of a message that it happened as it says."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from schemas.event import Consent, Milestone, Says
-from schemas.instant import BEGINNING
+from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Pair
 from transforms.rules.consent import decide, standing
@@ -58,11 +58,12 @@ def in_review(
         asked = ask(pair, Verdict.ASKED_AGAIN, found, one, judged)
         return waiting(pair, asked, rules, horizon), [closed, asked]
     if verdict is not Verdict.RELEASED:
-        return replace(pair, question="", open=False), [closed]
+        return replace(pair, question="", deadline=FOREVER, open=False), [closed]
     restored = Outcome(one, pair.route, Verdict.RESTORED, reason, facts, pair.place, pair.ordinal + 1)
     shown = rule is None or rule.window is None
     still = shown and waits(one, rule, horizon)
-    return replace(pair, question="", shown=shown, open=still, ordinal=pair.ordinal + 1), [closed, restored]
+    after = replace(pair, question="", deadline=FOREVER, shown=shown, open=still, ordinal=pair.ordinal + 1)
+    return after, [closed, restored]
 
 
 def reconsidered(
