@@ -98,8 +98,9 @@ class ProtectedClass(Strict):
     """What marks an event as of one class of specially protected information.
 
     `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10, SCH-7, SCH-8, AIS-3, FHIR serviceType,
-    serviceCategory, specialty. `locations`: HL7 PV1-3 and AIL-3, FHIR Locations. `facilities`: HL7 MSH-4. `diagnoses`: how such a code begins, without its
-    dot, as in ICD-10. `alone`: a document that permits it may permit nothing else (45 CFR 164.508(b)(3)(ii)).
+    serviceCategory, specialty. `locations`: HL7 PV1-3 and AIL-3, FHIR Locations. `facilities`: HL7 MSH-4. `diagnoses`:
+    how such a code begins, without its dot, as in ICD-10. `alone`: a document that permits it may permit nothing else
+    (45 CFR 164.508(b)(3)(ii)).
     """
 
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
