@@ -450,7 +450,7 @@ def test_an_unknown_timeline_or_a_broken_row_stops_the_run(begun: Place) -> None
         begun.run("2026-03-04", refused(2, "2026-03-04"))
     ledger = LedgerRef(str(begun.ledger), str(begun.state)).open()
     for name, due, _ in before["timelines"]:
-        ledger.commit(Run("spoil", 0, "", 0, {}), [[Row(name, due, ledger.sealed(name, b"\x02rest"))]], 1, b"")
+        ledger.commit(Run("spoil", 0, "", 0, {}), [[Row(name, due, ledger.sealed(name, b"\x01rest"))]], 1, b"")
     _change(begun.ledger, "DELETE FROM runs WHERE run = 'spoil'")
     with pytest.raises(StoreError, match="timeline_of_unknown_version"):
         begun.run("2026-03-04", refused(2, "2026-03-04"))
@@ -609,7 +609,7 @@ def test_a_timeline_reads_back() -> None:
     timeline = Timeline((a_milestone(),), (a_consent(),), written=((("r", "", ""), 3),), repeats=((b"k", 2),))
     assert unpack(pack(timeline)) == timeline and PATIENT.encode() in pack(timeline)
     with pytest.raises(StoreError, match="timeline_unreadable"):
-        unpack(b"\x01\xc1")
+        unpack(b"\x02\xc1")
 
 
 def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
