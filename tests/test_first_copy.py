@@ -212,6 +212,17 @@ def test_what_a_timeline_remembers_of_what_came_too_late() -> None:
     assert state.classes == {late.stay: {"hiv"}}, "one marked copy binds"
 
 
+def test_what_copies_say_of_a_visit_is_kept_with_the_one_that_is_kept() -> None:
+    one, two = a_milestone(key="A"), replace(a_milestone(key="B"), also=("F1", "E2"), classes=("hiv",))
+    plain = a_milestone(visit="v2", key="C")
+    state = received(one, two, plain)
+    assert state.also == {one.what: {"E2", "F1"}}
+    assert state.classes == dict.fromkeys((one.stay, "E2", "F1"), {"hiv"})
+    assert state.marked(one) == replace(one, also=("E2", "F1"), classes=("hiv",))
+    assert (state.marked(two), state.marked(plain)) == (two, plain)
+    assert state.marked(two) is two and state.marked(plain) is plain
+
+
 def test_all_that_is_known_and_is_no_milestone() -> None:
     lasting = [a_consent(), a_change(), PERSON, JUDGEMENT]
     assert list(received(*lasting, a_milestone()).lasting()) == lasting
