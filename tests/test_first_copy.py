@@ -217,7 +217,7 @@ def test_what_copies_say_of_a_visit_is_kept_with_the_one_that_is_kept() -> None:
     plain = a_milestone(visit="v2", key="C")
     state = received(one, two, plain)
     assert state.also == {one.what: {"E2", "F1"}}
-    assert state.classes == dict.fromkeys((one.stay, "E2", "F1"), {"hiv"})
+    assert state.classes == {key: {"hiv"} for key in (one.stay, "E2", "F1")}
     assert state.marked(one) == replace(one, also=("E2", "F1"), classes=("hiv",))
     assert (state.marked(two), state.marked(plain)) == (two, plain)
     assert state.marked(two) is two and state.marked(plain) is plain
