@@ -264,7 +264,8 @@ def test_a_denial_stops_an_aggregate_until_its_day_closes(place: Place) -> None:
 def test_no_patient_stands_in_the_ledger(place: Place) -> None:
     place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
     content = b"".join(path.read_bytes() for path in place.folder.glob("ledger.sqlite*"))
-    assert content and not any(word in content for word in (b"4711", b"GENERAL", b"discharged"))
+    assert content and not any(word in content for word in (b"GENERAL", b"discharged"))
+    assert not re.search(rb"(?<![0-9a-f])4711(?![0-9a-f])", content)  # a digest may hold it by chance
 
 
 def refusal(place: Place, *arguments: Any, **named: Any) -> str:
