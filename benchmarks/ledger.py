@@ -5,9 +5,8 @@
 For each number of patients: a ledger that knows them all is made by one run, and a run without messages settles what
 falls due of it; then the events of a later day, of 5,000 patients at most, are decided with that ledger and without
 one, in turn; without one the run is given the permits of these patients again, so that both release the same. The cost
-ought to follow the batch and not the ledger. Seconds are processor seconds. Then a stream of
-hourly deliveries in which patients revoke: for each retraction, how many messages were read after its revocation and
-how much event time passed.
+ought to follow the batch and not the ledger. Seconds are processor seconds. Then a stream of hourly deliveries in which
+patients revoke: for each retraction, how many messages were read after its revocation and how much event time passed.
 """
 
 import argparse

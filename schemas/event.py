@@ -213,8 +213,7 @@ def content_of(
     since: int | None = None,
 ) -> bytes:
     """`what` of a milestone: 16 bytes."""
-    parts = (patient, kind, visit, time, span, values, cancels, course, since)
-    return hashlib.sha256(_canonical.encode(parts)).digest()[:16]
+    return digest(patient, kind, visit, time, span, values, cancels, course, since)[:16]
 
 
 def digest(*parts: str | bytes | int | tuple[str, ...] | dict[str, str] | None) -> bytes:

@@ -103,7 +103,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], _unread(body, error.reason))]
+            return [Counted(body, [], error.reason)]
         return self._message(body, tree, self._around, 0)
 
     def document(self, body: bytes) -> list[Counted]:
@@ -111,7 +111,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], _unread(body, error.reason))]
+            return [Counted(body, [], error.reason)]
         if not isinstance(tree, list):
             return self._message(body, tree, self._around, 0)
         if not tree:  # an envelope with nothing in it is a message all the same
@@ -171,7 +171,7 @@ class Envelopes:
         if media not in ("application/fhir+json", "application/json"):
             raise MessageError(Reason.UNKNOWN_KIND)
         carried = None if event.data_base64 is None else _from_base64(event.data_base64)
-        data = event.data if carried is None else _opened(carried)
+        data = event.data if carried is None else unambiguous(carried)
         if not isinstance(data, dict):
             raise MessageError(Reason.UNKNOWN_KIND)
         if data.get("resourceType") == "Bundle":  # one envelope, many entries: each has its own identity in the source
@@ -257,13 +257,6 @@ def _told(body: bytes, kind: str, said: Status, carried: set[str]) -> Counted:
     return Counted(body, [_control(kind, Reason.FETCH_NEEDED if lacking else Reason.NOTIFICATION)], None, said)
 
 
-def _opened(carried: bytes) -> object:
-    try:
-        return unambiguous(carried)
-    except MessageError as error:
-        raise MessageError(_unread(carried, error.reason)) from None
-
-
 def _unread(body: bytes, reason: Reason) -> Reason:
     """Why a text is rejected. In one that cannot be read as a whole somebody may have refused."""
     return Reason.CONSENT_OF_NOBODY if reason in UNREAD and b'"Consent"' in body else reason
@@ -309,10 +302,12 @@ def unambiguous(body: bytes) -> object:
             json.loads(body, object_pairs_hook=_each_once)
         elif again.count(b'"') != body.count(b'"'):
             raise MessageError(Reason.DUPLICATE_JSON_KEY)
+    except MessageError as error:
+        raise MessageError(_unread(body, error.reason)) from None
     except RecursionError:
-        raise MessageError(Reason.TOO_DEEP) from None
+        raise MessageError(_unread(body, Reason.TOO_DEEP)) from None
     except ValueError:
-        raise MessageError(Reason.MALFORMED) from None
+        raise MessageError(_unread(body, Reason.MALFORMED)) from None
     return tree
 
 

@@ -35,7 +35,7 @@ from transforms.rules.fhir_parts import (
     split_reference,
 )
 from transforms.rules.fhir_statuses import STATUSES
-from transforms.rules.identity import idempotency_key, national_provider, patient_key, preferred
+from transforms.rules.identity import beside, idempotency_key, national_provider, patient_key, preferred
 from transforms.rules.sensitivity import adult_at
 from transforms.rules.vocabulary import unrouted
 
@@ -93,7 +93,7 @@ def _death(facts: list[AnyFact], stay: object) -> list[AnyFact]:
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
     if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
         return []  # what is taken back may be that very end
-    return [Person(digest("person", one.patient, BEGINNING, True), one.patient, one.type, BEGINNING, True, False)]
+    return [beside(one.patient, one.type, BEGINNING, died=True)]
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> str:

@@ -24,6 +24,7 @@ from transforms.rules.identity import (
     NEVER_SYSTEMS,
     Identifier,
     Reading,
+    beside,
     idempotency_key,
     national_provider,
     preferred,
@@ -96,7 +97,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         key = _key(header, kind, told[0], what, reading, (source, native, envelope))
         facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
         if person is not None and _died(person, message.first("PV1")):
-            facts += [Person(digest("dead", side), side, kind, BEGINNING, True, counted=False) for side in told]
+            facts += [beside(side, kind, BEGINNING, died=True) for side in told]
         return facts
 
     if person is None or not patient:
@@ -146,12 +147,11 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
 
 
 def _beside(person: Segment, visited: Segment | None, milestone: Milestone, reading: Reading) -> list[AnyFact]:
-    """What is told of the person beside a milestone. It is the same fact whatever message tells it."""
+    """What is told of the person beside a milestone, if anything is."""
     adult, died = _bearing(person, visited, reading)
     if not died and adult == BEGINNING:
         return []
-    patient = milestone.patient
-    return [Person(digest("person", patient, adult, died), patient, milestone.type, adult, died, counted=False)]
+    return [beside(milestone.patient, milestone.type, adult, died)]
 
 
 def _classes(

@@ -11,7 +11,7 @@ from datetime import tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
-from schemas.event import digest
+from schemas.event import Person, digest
 from transforms.rules.consent_forms import Profile
 from transforms.rules.sensitivity import Sensitivity
 from transforms.rules.tables import Tables
@@ -78,6 +78,11 @@ def idempotency_key(source: str, kind: str, patient: str, native: str, version: 
     repeat one constant id for ever. A missing native id is replaced by the digest of the decoded content, so that the
     same facts in another framing keep the same key."""
     return digest(source, kind, patient, native or content, version)
+
+
+def beside(patient: str, kind: str, adult_at: int, died: bool) -> Person:
+    """What a message tells of its patient beside what it is counted as: the same fact whatever message tells it."""
+    return Person(digest("person", patient, adult_at, died), patient, kind, adult_at, died, counted=False)
 
 
 def national_provider(value: str) -> str:
