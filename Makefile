@@ -4,12 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO := .demo
 PRISM := .venv/prism
+COMPILED := .venv/compiled
+HEADER := import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 PYTHON ?= $(shell for one in python3.11 python3; do \
 	$$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$one; break; }; done)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz check lint types imports format golden mutants lane-prism lane-postgres clean
+.PHONY: help demo test fuzz check lint types imports format golden mutants lane-prism lane-postgres lane-compiled clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,6 +82,18 @@ lane-prism: $(INSTALLED) ## The same outputs on Beam's Prism runner; needs Go
 
 lane-postgres: $(INSTALLED) ## The vault on a throw-away PostgreSQL
 	@.ci/with-postgres $(BIN)/python -m pytest tests/test_vault.py
+
+lane-compiled: $(INSTALLED) ## The same tests on a copy whose rules are compiled to C; needs a C compiler and Python's headers
+	@if ! command -v gcc >/dev/null && ! command -v clang >/dev/null; then \
+		echo "LANE SKIPPED: compiled: there is no C compiler"; \
+	elif ! $(BIN)/python -c '$(HEADER)'; then \
+		echo "LANE SKIPPED: compiled: Python's headers are missing; on Debian: apt-get install python3-dev"; \
+	else \
+		rm -rf $(COMPILED) && mkdir $(COMPILED) && \
+		tar -cf - --exclude='./.venv' --exclude='./.git' --exclude='./$(DEMO)' . | tar -xf - -C $(COMPILED) && \
+		cd $(COMPILED) && export LIMEN_COMPILED=1 && ../bin/python setup.py --quiet build_ext --inplace && \
+		../bin/python -m pytest -m "not swaps" $(ARGS); \
+	fi
 
 clean: ## Remove what these commands made
 	rm -rf .venv $(DEMO) mutants mutants.log build dist *.egg-info .*_cache .hypothesis

@@ -1,6 +1,25 @@
 """The package `limen`. The exact versions we test with are in requirements.txt, settings of tools in pyproject.toml."""
 
-from setuptools import find_packages, setup
+import os
+from glob import glob
+
+from setuptools import Extension, find_packages, setup
+
+WITH_STRUCTS = "envelope_parts", "fhir_consent", "fhir_criteria", "fhir_parts", "review"  # msgspec reads their types
+
+
+def compiled() -> list[Extension]:
+    """The pure rules as C, by mypyc, where LIMEN_COMPILED=1 asks for it: the same code, about twice as fast at HL7.
+
+    For images of workers. In a clone that is worked on an edited rule would change nothing until it is compiled anew.
+    """
+    if os.environ.get("LIMEN_COMPILED") != "1":
+        return []
+    from mypyc.build import mypycify  # noqa: PLC0415  needed for this alone
+
+    left = {f"transforms/rules/{name}.py" for name in ("__init__", *WITH_STRUCTS)}
+    return mypycify(["schemas/instant.py", *sorted({*glob("transforms/rules/*.py")} - left)], opt_level="3")
+
 
 setup(
     name="limen",
@@ -9,6 +28,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["pipelines*", "transforms*", "schemas*", "policies*"]),
     package_data={"policies": ["**/*.yaml"]},
+    ext_modules=compiled(),
     install_requires=[
         "apache-beam==2.77.*",
         "cryptography>=47",  # the first with HPKE

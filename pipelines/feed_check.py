@@ -31,7 +31,7 @@ from schemas.message import Format
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from transforms.decode import reader
-from transforms.rules.envelope import Counted
+from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import SEPARATOR
 from transforms.rules.notification import Gaps
 from transforms.rules.vocabulary import OTHER

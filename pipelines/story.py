@@ -30,7 +30,7 @@ from schemas.outcome import Verdict
 from schemas.policy import Policy
 from transforms.decode import reader
 from transforms.rules.digests import Mac, keyed
-from transforms.rules.envelope import Counted
+from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import patient_key
 
 _SAYS = {

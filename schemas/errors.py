@@ -7,7 +7,8 @@
     ├── SourceHeld           the policy lets nothing of this source out for now: exit 1, nothing published
     └── StoreError           a store (vault, keyset, folder) failed or refuses: exit 1
 
-Raise them `from None`: a chained cause prints too, and causes quote values.
+Raise them `from None`: a chained cause prints too, and causes quote values. Compiled code (setup.py) leaves that
+out, so each says it of itself.
 """
 
 from schemas.outcome import Reason
@@ -15,6 +16,10 @@ from schemas.outcome import Reason
 
 class LimenError(Exception):
     """Root of everything that Limen raises on purpose."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*said)
+        self.__suppress_context__ = True
 
 
 class ConfigurationError(LimenError):

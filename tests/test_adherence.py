@@ -10,8 +10,8 @@ from schemas.event import AnyFact, Kind, Made, Milestone
 from schemas.instant import DAY, FOREVER, HOUR, from_fhir, text_of
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading
 from transforms.rules.tables import Tables
 from transforms.rules.timeline import advance

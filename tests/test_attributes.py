@@ -16,8 +16,8 @@ from schemas.policy import Policy
 from schemas.recipe import Action
 from transforms.decode import reader
 from transforms.rules import hl7_events
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading
 from transforms.rules.recipe import compiled
 from transforms.rules.tables import Tables

@@ -376,6 +376,7 @@ def quoted(*arguments: Any) -> str:
     return f"{WORD} {arguments!r} {arguments[0]!r}"
 
 
+@pytest.mark.swaps
 @pytest.mark.parametrize(
     "rule",
     ["transforms.rules.hl7_events.read", "transforms.rules.fhir_events.read", "transforms.rules.fhir_consent.consent"],

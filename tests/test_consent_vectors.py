@@ -17,7 +17,7 @@ from schemas.timeline import Outcome, Timeline
 from transforms.rules import fhir_consent, hl7_events
 from transforms.rules.consent import Scope
 from transforms.rules.consent_forms import Form, Profile
-from transforms.rules.fhir import Around
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading, patient_key
 from transforms.rules.sensitivity import compiled
 from transforms.rules.timeline import advance

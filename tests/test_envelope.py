@@ -13,7 +13,8 @@ from schemas.errors import MessageError
 from schemas.event import Consent, Identity, Made, Milestone, Person
 from schemas.outcome import Reason
 from transforms.rules import envelope, hl7_events
-from transforms.rules.envelope import NESTED, Counted, Envelopes, unambiguous
+from transforms.rules.envelope import NESTED, Envelopes, unambiguous
+from transforms.rules.envelope_parts import Counted
 from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.identity import Reading
 

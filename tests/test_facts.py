@@ -11,8 +11,9 @@ import pytest
 from schemas.event import AnyFact, Says, encode
 from schemas.policy import Policy
 from transforms.rules import fhir_consent, fhir_criteria, fhir_events, hl7_events
-from transforms.rules.envelope import Counted
-from transforms.rules.fhir import NPI_SYSTEM, Around
+from transforms.rules.envelope_parts import Counted
+from transforms.rules.fhir import NPI_SYSTEM
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))

@@ -12,9 +12,9 @@ from schemas.event import Identity, Kind, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
-from transforms.rules.fhir import NPI_SYSTEM, Around
+from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.fhir_events import read
-from transforms.rules.fhir_parts import split_reference
+from transforms.rules.fhir_parts import Around, split_reference
 from transforms.rules.hl7_events import read as read_hl7
 from transforms.rules.identity import Reading
 from transforms.rules.timeline import advance

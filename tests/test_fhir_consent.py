@@ -20,9 +20,9 @@ from schemas.policy import Policy
 from transforms.decode import reader
 from transforms.rules.consent import decide, standing
 from transforms.rules.consent_forms import Profile
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_consent import consent
 from transforms.rules.fhir_criteria import PURPOSES_OF_USE
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading, patient_key
 from transforms.rules.routing import rules
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from schemas.event import Made
 from transforms.rules import hl7_events
-from transforms.rules.envelope import Counted, Envelopes
+from transforms.rules.envelope import Envelopes
+from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import Reading
 from transforms.rules.notification import Gaps
 

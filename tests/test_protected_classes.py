@@ -14,8 +14,8 @@ from schemas.event import Kind, Milestone
 from schemas.policy import Policy, Sensitivity
 from transforms.decode import reader
 from transforms.rules import hl7_events
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import Around
 from transforms.rules.sensitivity import compiled, diagnosed, labelled, served
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"

@@ -51,6 +51,7 @@ def changed(ran: Ran, tmp_path: Path, change: Callable[[dict[str, Any]], object]
 # --- a boundary that is wrong -------------------------------------------------------------------------------------
 
 
+@pytest.mark.swaps
 @pytest.mark.parametrize(
     "module, rule, broken",
     [

@@ -16,8 +16,8 @@ from schemas.policy import Policy, ProtectedClass
 from schemas.timeline import Timeline
 from transforms.decode import reader
 from transforms.rules import hl7_events
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import Around
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import Sensitivity, adult_at, compiled
 from transforms.rules.timeline import advance

@@ -12,8 +12,8 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.timeline import Timeline
 from transforms.decode import reader
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_events import read
+from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading
 from transforms.rules.recipe import compiled
 from transforms.rules.routing import rules

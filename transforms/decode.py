@@ -27,7 +27,8 @@ from schemas.seal import QUARANTINE_INFO, Quarantined, seal
 from schemas.stores import Opens
 from transforms.rules import consent_forms, hl7_events, sensitivity
 from transforms.rules.digests import Mac, keyed
-from transforms.rules.envelope import Counted, Envelopes
+from transforms.rules.envelope import Envelopes
+from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import Reading, shard_of
 from transforms.rules.tables import tables
 from transforms.rules.verdicts import Verdicts

@@ -18,8 +18,8 @@ from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
-from transforms.rules.fhir import Around
-from transforms.rules.fhir_parts import ABSENT, Part, modified
+from transforms.rules.envelope_parts import Bundle, Carried, CloudEvent, Counted, Entry
+from transforms.rules.fhir_parts import Around, modified
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.verdicts import Verdicts
@@ -29,50 +29,6 @@ NESTED = 8  # how many Bundles may lie in one another
 MODIFIERS = ("implicitRules", "modifierExtension")  # FHIR R4 2.1.0.4, 2.20: what a reader has to understand
 UNREAD = (Reason.MALFORMED, Reason.DUPLICATE_JSON_KEY, Reason.TOO_DEEP)
 ENTRIES = 1_000_000  # of one Bundle; each is a message of its own, and all are held at once
-
-
-class CloudEvent(Part, frozen=True, gc=False):
-    """The context attributes that are read, and the data in either of its two forms."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    datacontenttype: str | None = None
-    data: object = None
-    data_base64: str | None = None
-
-
-class Carried(Part, frozen=True, gc=False):
-    """The data of a CloudEvent as its bytes."""
-
-    data: msgspec.Raw
-
-
-class Entry(Part, frozen=True, gc=False):
-    fullUrl: str | None = None
-    resource: msgspec.Raw = ABSENT
-    request: object = None
-
-    @property
-    def deleted(self) -> str | None:
-        """The URL of what the entry deletes, by its id or by a search; None if it deletes nothing."""
-        asked = self.request if isinstance(self.request, dict) else {}
-        return str(asked.get("url") or "") if str(asked.get("method")).upper() == "DELETE" else None
-
-
-class Bundle(Part, frozen=True, gc=False):
-    entry: list[Entry] | None = None
-
-
-class Counted(Part, frozen=True, gc=False):
-    """One message as read: its bytes (for the quarantine) and either its facts or why it is rejected. `status`: what it
-    says of a subscription, if it is such a status."""
-
-    body: bytes
-    facts: list[AnyFact]
-    reason: Reason | None
-    status: Status | None = None
 
 
 Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]

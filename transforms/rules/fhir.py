@@ -8,37 +8,16 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from transforms.rules import contact, fhir_marks
-from transforms.rules.fhir_parts import Concept, FhirIdentifier, Part, Reference, split_reference
+from transforms.rules.fhir_parts import Around, Concept, FhirIdentifier, Reference, split_reference
 from transforms.rules.identity import (
     NEVER,
     Identifier,
-    Reading,
     national_provider,
     patient_key,
     preferred,
 )
-from transforms.rules.sensitivity import Classes
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
-
-
-class Around(Part, frozen=True, gc=False):
-    """What surrounds a resource: how to read it, the envelope that carried it, and the Bundle it lies in.
-
-    `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
-    where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
-    `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
-    information that a Condition makes it of.
-    """
-
-    reading: Reading
-    source: str = ""  # CloudEvents `source`; "" outside one
-    native: str = ""  # CloudEvents `id`
-    envelope: str = ""  # CloudEvents `type`
-    patients: Mapping[str, str | None] = {}
-    providers: Mapping[str, str] = {}
-    channels: Mapping[str, str] = {}
-    marks: Mapping[str, Classes] = {}
 
 
 # --- who -----------------------------------------------------------------------------------------------------------

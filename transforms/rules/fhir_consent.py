@@ -25,10 +25,10 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import Around, containing, patient_of
+from transforms.rules.fhir import containing, patient_of
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_criteria import Provision
-from transforms.rules.fhir_parts import Concept, Meta, Part, Reference
+from transforms.rules.fhir_parts import Around, Concept, Meta, Part, Reference
 from transforms.rules.fhir_provision import Reader, Rule
 from transforms.rules.identity import idempotency_key
 

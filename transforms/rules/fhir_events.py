@@ -15,11 +15,12 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, cont
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks
-from transforms.rules.fhir import NPI_SYSTEM, Around, containing, identifiers, is_patient, patient_of
+from transforms.rules.fhir import NPI_SYSTEM, containing, identifiers, is_patient, patient_of
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
     Appointment,
     AppointmentResponse,
+    Around,
     Encounter,
     EpisodeOfCare,
     FhirIdentifier,

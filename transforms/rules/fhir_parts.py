@@ -1,6 +1,11 @@
 """The parts of FHIR R4 resources that are read, typed; everything else stays unread. None of them prints its values."""
 
+from collections.abc import Mapping
+
 import msgspec
+
+from transforms.rules.identity import Reading
+from transforms.rules.sensitivity import Classes
 
 ABSENT = msgspec.Raw()  # an element that is not there; Raw reads any value of one that is
 
@@ -140,6 +145,25 @@ class Patient(Resource, frozen=True, gc=False):
     birthDate: object = None  # these three of any type: a Patient that is half broken may be a child, or dead
     deceasedBoolean: object = None
     deceasedDateTime: object = None
+
+
+class Around(Part, frozen=True, gc=False):
+    """What surrounds a resource: how to read it, the envelope that carried it, and the Bundle it lies in.
+
+    `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
+    where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
+    `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
+    information that a Condition makes it of.
+    """
+
+    reading: Reading
+    source: str = ""  # CloudEvents `source`; "" outside one
+    native: str = ""  # CloudEvents `id`
+    envelope: str = ""  # CloudEvents `type`
+    patients: Mapping[str, str | None] = {}
+    providers: Mapping[str, str] = {}
+    channels: Mapping[str, str] = {}
+    marks: Mapping[str, Classes] = {}
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -23,9 +23,8 @@ from schemas.event import Kind, Says
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from transforms.rules import fhir_criteria
 from transforms.rules.consent_forms import ROOT_IS_BASE_DENY, ROOT_IS_CONTEXT, ROOT_IS_RULE, Form
-from transforms.rules.fhir import Around
 from transforms.rules.fhir_criteria import Provision, both, form_of
-from transforms.rules.fhir_parts import Period
+from transforms.rules.fhir_parts import Around, Period
 from transforms.rules.sensitivity import Classes
 
 MOST_RULES = 200  # of one document; more are not weighed one by one
