@@ -4,6 +4,7 @@ Sources: FHIR R4 Reference (literal, logical, conditional), Identifier, Bundle, 
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,8 @@ class Around(Part, frozen=True, gc=False):
     `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
-    information that a Condition makes it of.
+    information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
+    None where it means two.
     """
 
     reading: Reading
@@ -39,6 +41,7 @@ class Around(Part, frozen=True, gc=False):
     providers: Mapping[str, str] = {}
     channels: Mapping[str, str] = {}
     marks: Mapping[str, Classes] = {}
+    documents: Mapping[str, Mapping[str, Any] | None] = {}
 
 
 # --- who -----------------------------------------------------------------------------------------------------------
@@ -99,6 +102,12 @@ def is_patient(reference: Reference, around: Around) -> bool:
     return named or reference.type == "Patient"
 
 
+def same_patient(one: Reference, other: Reference | None, patient: str, around: Around) -> bool:
+    """Is it the patient, by the patient's key or by the very reference that the document has for its patient?"""
+    same = other is not None and one.reference is not None and one.reference == other.reference
+    return same or patient_of(one, around) == patient
+
+
 def _conditional(text: str) -> str:
     """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3)."""
     system, _, value = text.removeprefix("Patient?identifier=").partition("|")
@@ -113,14 +122,15 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
     return within([([f"#{one.get('id')}"], one) for one in resources], around)
 
 
-REFERRED = frozenset({"Patient", "Practitioner", "Condition"})  # of which others in the same Bundle may speak
+SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
+REFERRED = SOURCES | {"Patient", "Practitioner", "Condition"}  # of which others in the same Bundle may speak
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:
     """With what resources that lie together say of one another; each comes with the names that others call it by. A
     name that means two patients means none."""
     patients, providers = dict(around.patients), dict(around.providers)
-    channels, marks = dict(around.channels), dict(around.marks)
+    channels, marks, documents = dict(around.channels), dict(around.marks), dict(around.documents)
     for names, tree in resources:
         kind = tree.get("resourceType")
         if kind == "Patient":
@@ -135,7 +145,11 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
             if classes:
                 marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
-    return msgspec.structs.replace(around, patients=patients, providers=providers, channels=channels, marks=marks)
+        elif isinstance(kind, str) and kind in SOURCES:
+            documents.update({name: tree if documents.get(name, tree) is tree else None for name in names})
+    return msgspec.structs.replace(
+        around, patients=patients, providers=providers, channels=channels, marks=marks, documents=documents
+    )
 
 
 def patient_in(tree: Mapping[str, object], around: Around) -> str | None:
