@@ -288,6 +288,26 @@ def test_a_reference_that_is_not_understood(reference: str | Json, around: list[
     assert said(bundle(denied, *around)) is DENY
 
 
+def test_no_consent_is_its_own_source() -> None:
+    for reference in ("Consent/c1", "https://ehr.example/fhir/Consent/c1", "Consent/c1/_history/1"):
+        assert said(signed(reference, provision=a_provision())) is UNCLEAR
+    whole = bundle(signed("urn:uuid:1", provision=a_provision()))
+    whole["entry"][0]["fullUrl"] = "urn:uuid:1"
+    assert said(whole) is UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("reference", "url"),
+    [
+        ({"reference": "urn:uuid:1", "type": "Contract"}, "urn:uuid:1"),
+        ({"reference": "https://ehr.example/Contract/d"}, "https://ehr.example/Contract/d"),
+    ],
+)
+def test_what_is_found_is_of_the_type_that_was_named(reference: Json, url: str) -> None:
+    assert said(bundle(signed(reference), a_contract(), url=url)) is PERMIT
+    assert said(bundle(signed(reference), a_scan(), url=url)) is UNCLEAR
+
+
 def test_the_version_that_was_meant() -> None:
     assert said(bundle(signed("DocumentReference/d/_history/2"), a_scan(meta={"versionId": "2"}))) is PERMIT
 

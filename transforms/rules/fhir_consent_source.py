@@ -82,10 +82,10 @@ def source(consent: Tree, named: Reference | None, patient: str, around: Around)
 def _found(one: Reference, consent: Tree, around: Around) -> Tree | Source:
     """The document that a reference stands for; what the reference says by itself where there is none."""
     text, _, version = (one.reference or "").partition("/_history/")
-    base, local = split_reference(text)
+    local = split_reference(text)[1]
     placed = bool(text) and not text.startswith(("#", "urn:"))  # it names its type, and can be looked for elsewhere
     kind = local.partition("/")[0].partition("?")[0] if placed else one.type
-    itself = not base and local == f"Consent/{consent.get('id')}"
+    itself = local == f"Consent/{consent.get('id')}"
     if kind not in (None, *TYPES) or one.type not in (None, kind) or itself:
         return UNSOUND
     if text not in around.documents:
