@@ -5,7 +5,9 @@ from glob import glob
 
 from setuptools import Extension, find_packages, setup
 
-WITH_STRUCTS = "envelope_parts", "fhir_consent", "fhir_criteria", "fhir_parts", "review"  # msgspec reads their types
+WITH_STRUCTS = (  # msgspec reads the types of what they define
+    "envelope_parts", "fhir_consent", "fhir_consent_source", "fhir_criteria", "fhir_parts", "review",
+)  # fmt: skip
 
 
 def compiled() -> list[Extension]:

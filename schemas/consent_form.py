@@ -16,9 +16,10 @@ Coded = Annotated[str, StringConstraints(pattern=r"^[^|\s]+\|[^|\s]+$")]  # syst
 
 
 class ConsentForm(Strict):
-    """One form. `codes` name it, each as system|code: in Consent.category, Consent.policyRule, provision.code, CON-2
-    (the system is CWE.3) or CON-3 (the system is `CON-3`). `days` is how long a signature lasts, without it as long as
-    the document says. `jurisdictions` are those whose law it was written for; in a policy of another it is no form.
+    """One form. `codes` name it, each as system|code: in Consent.category, Consent.policyRule, provision.code, the
+    document that Consent.sourceReference names, CON-2 (the system is CWE.3) or CON-3 (the system is `CON-3`). `days` is
+    how long a signature lasts, without it as long as the document says. `jurisdictions` are those whose law it was
+    written for; in a policy of another it is no form.
     """
 
     form: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]

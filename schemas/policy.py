@@ -65,6 +65,7 @@ class Source(Strict):
     HL7 trigger events whose milestones and demographics are taken, None for all; what takes a milestone back or changes
     an identity is always taken, since it only ever tightens. `consent_profile` says how the source means a Consent's
     root provision; never a guess. `consent_verified`: a permit counts only if Consent.verification confirms it.
+    `consent_document`: a permit counts only if it names the document that was signed, 45 CFR 164.508(b)(6), (c)(1)(vi).
     `unread_consent`: after a consent whose patient cannot be read a run warns, or holds: it publishes nothing.
     """
 
@@ -75,6 +76,7 @@ class Source(Strict):
     triggers: tuple[TriggerName, ...] | None = None
     consent_profile: Literal["root-is-rule", "root-is-base-deny", "root-is-context"]
     consent_verified: bool = False
+    consent_document: bool = False
     unread_consent: Literal["alarm", "hold"] = "alarm"
 
     @field_validator("charset")

@@ -138,7 +138,8 @@ def resources() -> Iterator[Json]:
         "id": f"{WORD}l",
         "link": [{"other": feeds.subject(patient("k")), "type": "seealso"}],
     }
-    yield permit(feeds.subject(patient("x")), f"{WORD}consent", **extra)
+    attached = {"data": WORD, "url": f"urn:{WORD}", "title": WORD, "hash": WORD}
+    yield permit(feeds.subject(patient("x")), f"{WORD}consent", sourceAttachment=attached, **extra)
     yield feeds.observation(P, f"{WORD}obs", AT) | extra
     yield feeds.bundle(P, milestone("discharged", "bundle"), f"urn:uuid:{WORD}")
     yield {"resourceType": "Parameters", "id": WORD, "parameter": [{"name": WORD, "valueString": WORD}]}

@@ -17,6 +17,7 @@ from schemas.timeline import Outcome, Timeline
 from transforms.rules import fhir_consent, hl7_events
 from transforms.rules.consent import Scope
 from transforms.rules.consent_forms import Form, Profile
+from transforms.rules.envelope import Envelopes
 from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading, patient_key
 from transforms.rules.sensitivity import compiled
@@ -38,7 +39,7 @@ ROUTE = {
     "begins": None,
     "ends": None,
 }
-PROFILE = {"root": "root-is-rule", "verified": False, "forms": []}
+PROFILE = {"root": "root-is-rule", "verified": False, "documented": False, "forms": []}
 HORIZON = "2026-03-10T00:00:00Z"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 CLASSES = {
@@ -79,17 +80,21 @@ def form(written: Json) -> Form:
 def reading(written: Json) -> Reading:
     profile = {**PROFILE, **written}
     forms = {code: form(one) for one in profile["forms"] for code in one["codes"]}
-    consents = Profile(profile["root"], profile["verified"], forms)
+    consents = Profile(profile["root"], profile["verified"], forms, profile["documented"])
     return Reading("ehr", "UTF-8", UTC, ("MR", ""), sensitivity=MARKS, consents=consents)
 
 
 def facts(document: Json, known: Reading) -> list[Consent]:
     """What a document says, of this patient."""
-    if "hl7" in document:
-        found: list[Any] = hl7_events.read("\r".join(document["hl7"]), known)
+    if document.get("resourceType") == "Bundle":
+        carried = Envelopes(known, PURPOSES, hl7_events.read).document(json.dumps(document).encode())
+        messages: list[list[Any]] = [one.facts for one in carried if any(isinstance(f, Consent) for f in one.facts)]
+    elif "hl7" in document:
+        messages = [list(hl7_events.read("\r".join(document["hl7"]), known))]
     else:
-        found = fhir_consent.consent(document, Around(known), PURPOSES)
-    assert sum(fact.counted for fact in found) == 1, "a message is counted once"
+        messages = [list(fhir_consent.consent(document, Around(known), PURPOSES))]
+    assert all(sum(fact.counted for fact in found) == 1 for found in messages), "a message is counted once"
+    found = [fact for facts in messages for fact in facts]
     return [fact for fact in found if fact.patient in PATIENT]
 
 

@@ -423,6 +423,7 @@ CONSENT_RULES = (
     "consent_state",
     "fhir_consent",
     "fhir_consent_elements",
+    "fhir_consent_source",
     "fhir_provision",
     "fhir_criteria",
     "hl7_consent",

@@ -132,6 +132,9 @@ NESTED = [{"type": "permit"}]
         case("a provision without a type", UNCLEAR, provision=a_provision(type=None)),
         case("a provision of another type", UNCLEAR, provision=a_provision(type="Permit")),
         case("opted out beside a permit", UNCLEAR, policyRule=coded("v3-ActCode", "OPTOUT")),
+        case("opted out by its category", UNCLEAR, category=[coded("v3-ActCode", "OPTOUT")]),
+        case("for emergencies alone, by its category", UNCLEAR,
+             category=[coded("consentcategorycodes", "acd"), coded("consentcategorycodes", "emrgonly")]),
         case("opted out beside a denial", DENY,
              policyRule=coded("v3-ActCode", "OPTOUT"), provision=a_provision(type="deny")),
         case("opted out without a provision", UNCLEAR, policyRule=coded("v3-ActCode", "OPTOUT"), provision=None),
@@ -269,7 +272,6 @@ EVERYTHING = a_document(  # each element of FHIR R4 Consent, of its parts and of
     policy=[{"authority": "urn:x", "uri": "urn:y"}], policyRule=CODED,
     sourceAttachment={"contentType": "text/plain", "language": "en", "data": "eA==", "url": "urn:x", "size": 1,
                       "hash": "eA==", "title": "The form", "creation": "2024-05-01"},
-    sourceReference=CALLED,
     verification=[{"verified": True, "verifiedWith": CALLED, "verificationDate": "2024-05-01"}],
     provision=a_provision(
         id="1", period=PERIOD, dataPeriod=PERIOD, securityLabel=CODED["coding"], code=[CODED],

@@ -114,3 +114,29 @@ def test_a_fact_holds_no_text_of_the_segment() -> None:
     marked = "CON|" + "|".join(f"<{n}>" for n in range(1, 26))
     wire = encode(read(message("ORU^R01", marked), READING))
     assert b"<" not in wire and b">" not in wire
+
+
+@pytest.mark.parametrize(
+    ("number", "mode", "status", "expected"),
+    [
+        ("77", "W", "A", Says.PERMIT),
+        ("77", "W^Written^HL70497", "A", Says.PERMIT),
+        ("77", "V", "A", Says.NOTHING),
+        ("77", "T", "A", Says.NOTHING),
+        ("77", "w", "A", Says.NOTHING),
+        ("77", "", "A", Says.NOTHING),
+        ("", "W", "A", Says.NOTHING),
+        ('""', "W", "A", Says.NOTHING),
+        ("", "", "R", Says.DENY),
+        ("", "", "L", Says.UNCLEAR),
+    ],
+)
+def test_where_a_signed_document_is_wanted(number: str, mode: str, status: str, expected: Says) -> None:
+    """CON-10 `W`, written, and CON-4, the number of what was written."""
+    segment = f"CON|1|support^^LIMEN||{number}||||||{mode}|{status}||20260301"
+    wanted = READING._replace(consents=READING.consents._replace(documented=True))
+    (fact,) = consents(read(message("ADT^A31", segment), wanted))
+    assert fact.says is expected
+    if expected is Says.NOTHING:
+        (fact,) = consents(read(message("ADT^A31", segment), READING))
+        assert fact.says is Says.PERMIT

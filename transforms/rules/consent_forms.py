@@ -16,6 +16,7 @@ from schemas.policy import Policy
 ROOT_IS_RULE = "root-is-rule"  # the root provision is the rule, nested ones are exceptions to it
 ROOT_IS_BASE_DENY = "root-is-base-deny"  # the root only says that all else is refused, nested permits count
 ROOT_IS_CONTEXT = "root-is-context"  # the root only frames the nested rules
+CANONICAL = "urn:canonical"  # stands for the system of a questionnaire's url without a version
 
 
 class Form(NamedTuple):
@@ -33,18 +34,21 @@ class Form(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """How a source means its consents. `verified`: a permit needs a Consent.verification; `forms`: by system|code."""
+    """How a source means its consents. `verified`: a permit needs a Consent.verification; `forms`: by system|code;
+    `documented`: a permit must name its signed document."""
 
     root: str = ROOT_IS_RULE
     verified: bool = False
     forms: Mapping[str, Form] = {}
+    documented: bool = False
 
 
 def profile(policy: Policy) -> Profile:
     """The profile of the policy's source, with the forms that its jurisdiction knows."""
     known = [form for form in policy.forms if policy.jurisdiction in form.jurisdictions]
     forms = {code: _form(form) for form in known for code in form.codes}
-    return Profile(policy.source.consent_profile, policy.source.consent_verified, forms)
+    source = policy.source
+    return Profile(source.consent_profile, source.consent_verified, forms, source.consent_document)
 
 
 def _form(written: ConsentForm) -> Form:

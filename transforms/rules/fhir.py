@@ -78,6 +78,12 @@ def is_patient(reference: Reference, around: Around) -> bool:
     return named or reference.type == "Patient"
 
 
+def same_patient(one: Reference, other: Reference | None, patient: str, around: Around) -> bool:
+    """Is it the patient, by the patient's key or by the very reference that the document has for its patient?"""
+    same = other is not None and one.reference is not None and one.reference == other.reference
+    return same or patient_of(one, around) == patient
+
+
 def _conditional(text: str) -> str:
     """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3)."""
     system, _, value = text.removeprefix("Patient?identifier=").partition("|")
@@ -92,14 +98,15 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
     return within([([f"#{one.get('id')}"], one) for one in resources], around)
 
 
-REFERRED = frozenset({"Patient", "Practitioner", "Condition"})  # of which others in the same Bundle may speak
+SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
+REFERRED = SOURCES | {"Patient", "Practitioner", "Condition"}  # of which others in the same Bundle may speak
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:
     """With what resources that lie together say of one another; each comes with the names that others call it by. A
     name that means two patients means none."""
     patients, providers = dict(around.patients), dict(around.providers)
-    channels, marks = dict(around.channels), dict(around.marks)
+    channels, marks, documents = dict(around.channels), dict(around.marks), dict(around.documents)
     for names, tree in resources:
         kind = tree.get("resourceType")
         if kind == "Patient":
@@ -114,7 +121,11 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
             if classes:
                 marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
-    return msgspec.structs.replace(around, patients=patients, providers=providers, channels=channels, marks=marks)
+        elif isinstance(kind, str) and kind in SOURCES:
+            documents.update({name: tree if documents.get(name, tree) is tree else None for name in names})
+    return msgspec.structs.replace(
+        around, patients=patients, providers=providers, channels=channels, marks=marks, documents=documents
+    )
 
 
 def patient_in(tree: Mapping[str, object], around: Around) -> str | None:

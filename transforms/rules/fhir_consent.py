@@ -5,6 +5,7 @@
     Consent.dateTime        when the patient said it
     Consent.category,       the form, where the policy's consent-forms.yaml knows it
       .policyRule           OPTOUT and its like beside a permit contradict it
+    Consent.source[x]       its form, as category; a permit needs it where the profile says so: `fhir_consent_source`
     Consent.verification    a permit needs it where the source's profile says so
     Consent.provision       the rules: `fhir_provision`
 
@@ -13,7 +14,7 @@ it denies or ends without a doubt is denied or ended all the same.
 Rule source: FHIR R4 Consent; DESIGN section 3, Consent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import UNSET
@@ -25,16 +26,18 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import containing, patient_of
+from transforms.rules.fhir import containing, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
+from transforms.rules.fhir_consent_source import Source, source
 from transforms.rules.fhir_criteria import Provision
-from transforms.rules.fhir_parts import Around, Concept, Meta, Part, Reference
+from transforms.rules.fhir_parts import Around, Coding, Concept, Meta, Part, Reference
 from transforms.rules.fhir_provision import Reader, Rule
 from transforms.rules.identity import idempotency_key
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
-CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY"})  # v3-ActCode: policies that contradict a permit
+# policies and categories that contradict a permit: v3-ActCode, consentcategorycodes
+CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY", "emrgonly"})
 BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
@@ -91,7 +94,11 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     local, meta = around.reading.zone, resource.meta or Meta()
     dated = from_fhir(resource.dateTime, local)
     scope = _scope(resource)
-    rules = _rules(resource, Reader(around, purposes, dated.time if dated else BEGINNING))
+    rules = _rules(
+        resource,
+        source(tree, resource.patient, patient, around),
+        Reader(around, purposes, dated.time if dated else BEGINNING),
+    )
     says = rules[0].says
     dateless, unscoped = dated is None and says is Says.PERMIT, scope is None and says in (Says.PERMIT, Says.DENY)
     if dateless or unscoped or not understood(tree):
@@ -103,17 +110,15 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
 
     version = _version(meta, around)
     parts = [part for rule in rules for part in rule]
-    guardian = any(not _is(one, resource.patient, patient, around) for one in resource.performer or ())
+    guardian = any(not same_patient(one, resource.patient, patient, around) for one in resource.performer or ())
     what = digest(patient, resource.id, *version, given, said, scope, guardian, *parts)[:16]
-    source = around.source or around.reading.source
-    name = f"{source}|Consent/{resource.id}" if resource.id else f"{source}|{what.hex()}"
+    feed = around.source or around.reading.source
+    name = f"{feed}|Consent/{resource.id}" if resource.id else f"{feed}|{what.hex()}"
     if around.native:
-        key = idempotency_key(source, around.envelope, patient, around.native, "", what)
+        key = idempotency_key(feed, around.envelope, patient, around.native, "", what)
     else:
         native = f"Consent/{resource.id}" if resource.id else ""
-        key = idempotency_key(
-            source, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what
-        )
+        key = idempotency_key(feed, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what)
     return [
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
@@ -122,12 +127,6 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip
-
-
-def _is(one: Reference, named: Reference | None, patient: str, around: Around) -> bool:
-    """Is it the patient, by the patient's key or by the very reference that the document has for its patient?"""
-    same = named is not None and one.reference is not None and one.reference == named.reference
-    return same or patient_of(one, around) == patient
 
 
 def _resource(tree: Mapping[str, object]) -> ConsentResource:
@@ -149,10 +148,15 @@ def _resource(tree: Mapping[str, object]) -> ConsentResource:
     return ConsentResource(id=name, meta=meta, contained=contained, patient=broken.patient, status=BROKEN)
 
 
-def _rules(resource: ConsentResource, reader: Reader) -> list[Rule]:
-    """What the version says, rule by rule."""
+def _rules(resource: ConsentResource, signed: Source, reader: Reader) -> list[Rule]:
+    """What the version says, rule by rule; `signed` is its source document."""
     root, profile = resource.provision or Provision(), reader.around.reading.consents
-    form = form_of(_codes(resource.policyRule, *(resource.category or ())), profile)
+    own = [coding for one in (resource.policyRule, *(resource.category or ())) if one for coding in one.coding or ()]
+    codings = [*own, *signed.codings] if signed.codings else own
+    codes = _codes(codings)
+    form = form_of(codes, profile)
+    if not signed.sound and form_of(_codes(own), profile) is None:  # such a document does not narrow a denial either
+        form = None
     if resource.status not in STATUSES:
         return [fhir_provision.UNCLEAR]
     by_status = STATUSES[resource.status]
@@ -165,10 +169,11 @@ def _rules(resource: ConsentResource, reader: Reader) -> list[Rule]:
     if resource.modifierExtension is not UNSET or resource.implicitRules is not None:
         return [fhir_provision.UNCLEAR]
     if rules[0].says is Says.PERMIT:
-        if CONTRARY & {coding.code for coding in (resource.policyRule or Concept()).coding or ()}:
+        two_forms = form is None and not codes.isdisjoint(profile.forms)
+        if two_forms or not signed.sound or CONTRARY & {coding.code for coding in codings}:
             return _unclear(rules)
         checks = [one.verified is True for one in resource.verification or ()]
-        if profile.verified and not (checks and all(checks)):
+        if (profile.verified and not (checks and all(checks))) or (profile.documented and not signed.stated):
             return [Rule(Says.NOTHING), *_restrictions(rules)]
     return rules
 
@@ -191,11 +196,9 @@ def _scope(resource: ConsentResource) -> str | None:
     return scope if scope in KNOWN_SCOPES else None
 
 
-def _codes(*concepts: Concept | None) -> set[str]:
-    """The codes of a document's concepts, as the policy writes them: system|code."""
-    return {
-        f"{c.system}|{c.code}" for concept in concepts if concept for c in concept.coding or () if c.system and c.code
-    }
+def _codes(codings: Iterable[Coding]) -> set[str]:
+    """Codes as the policy writes them: system|code."""
+    return {f"{one.system}|{one.code}" for one in codings if one.system and one.code}
 
 
 def _version(meta: Meta, around: Around) -> tuple[int, int, str]:

@@ -1,6 +1,7 @@
 """The parts of FHIR R4 resources that are read, typed; everything else stays unread. None of them prints its values."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -153,7 +154,8 @@ class Around(Part, frozen=True, gc=False):
     `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
-    information that a Condition makes it of.
+    information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
+    None where it means two.
     """
 
     reading: Reading
@@ -164,6 +166,7 @@ class Around(Part, frozen=True, gc=False):
     providers: Mapping[str, str] = {}
     channels: Mapping[str, str] = {}
     marks: Mapping[str, Classes] = {}
+    documents: Mapping[str, Mapping[str, Any] | None] = {}
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
     CON-2    consent type (table 0496), CON-3 form: one of them must be a form of the policy's consent-forms.yaml
     CON-6    text of this patient's own, CON-9 limitations: they may narrow it, hence unclear
     CON-11   status (table 0498): A active, R refused, X rescinded, P pending, B bypassed; L limited is unclear
+    CON-10   how (table 0497): where the profile wants a signed document, a permit must be W, written, and CON-4 name it
     CON-13   when the patient decided; CON-14 from when it is in force; CON-15 until when
     CON-16   whether the patient was competent: N makes a permit unclear
 
@@ -28,6 +29,7 @@ STATUSES = {
     "P": Says.NOTHING,
     "B": Says.NOTHING,
 }
+WRITTEN = "W"  # 45 CFR 164.508(c)(1)(vi) wants a signature
 OWN = frozenset({"", "1", "SEL"})  # CON-25, the consenter's relationship to the subject: the patient, or not said
 
 
@@ -50,6 +52,8 @@ def _fact(signed: Segment, patient: str, origin: str, sent: Instant | None, read
         for field, found in ((13, decided), (14, begins), (15, ends))
     )
     says = _says(signed, form, legible and decided is not None)
+    if says is Says.PERMIT and reading.consents.documented and not (signed.value(4) and signed.value(10) == WRITTEN):
+        says = Says.NOTHING
     dated = decided or sent  # a message can date a restriction, never a permit
     given, said = (dated.time, dated.time + max(dated.span - 1, 0)) if dated else (BEGINNING, FOREVER)
     start = begins.time if begins else BEGINNING
