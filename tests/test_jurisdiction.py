@@ -214,6 +214,8 @@ WRONG: list[tuple[str, dict[str, tuple[str, str]], str]] = [
      "jurisdictions.yaml: US-CA.permit_end: Extra inputs are not permitted"),
     ("US", {"jurisdictions": ("DE:\n", "DE:\n  within: FR\n")}, "unknown jurisdiction FR"),
     ("US", {"jurisdictions": ("DE:\n", "DE:\n  within: DE\n")}, "jurisdictions.yaml: DE lies within itself"),
+    ("US", {"jurisdictions": ("US-CA:\n", "US-VT:\n  law: a state that nothing names\n  within: FR\n\nUS-CA:\n")},
+     "unknown jurisdiction FR"),
     ("US", {"jurisdictions": ("  majority_years: 18\n  #", "  #")}, "nothing says from when a patient is of age in US"),
     ("US", {"jurisdictions": ("silent_permit_days: 365", "silent_permit_days: 0")}, "US-MN.silent_permit_days: Input"),
     ("US", {"consent_forms": ("jurisdictions: [US]", "jurisdictions: [FR]")}, "unknown jurisdiction FR"),
