@@ -47,7 +47,12 @@ def lawful(consents: Sequence[Consent], law: Law) -> Sequence[Consent]:
     anything ends at the BEGINNING."""
     if law == NO_LIMITS:
         return consents
-    return [replace(one, end=_end(one, law)) if one.says is Says.PERMIT else one for one in consents]
+    return [_limited(one, law) if one.says is Says.PERMIT else one for one in consents]
+
+
+def _limited(permit: Consent, law: Law) -> Consent:
+    end = _end(permit, law)
+    return permit if end == permit.end else replace(permit, end=end)
 
 
 def _end(permit: Consent, law: Law) -> int:
