@@ -15,6 +15,7 @@ PARTS = {  # of the bundle, each a file; policy.yaml holds what has no file of i
     "fields": "fields.yaml",
     "sensitivity": "sensitivity.yaml",
     "forms": "consent-forms.yaml",
+    "jurisdictions": "jurisdictions.yaml",
     "purposes": "codes/purposes.yaml",
     "programmes": "tables/programmes.yaml",
     "studies": "tables/studies.yaml",

@@ -72,6 +72,7 @@ RULES: Mapping[Reason, str] = {
     **dict.fromkeys(
         (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), "transforms/rules/first_copy.py"
     ),
+    Reason.PERMIT_INCOMPLETE: "transforms/rules/jurisdiction.py",
     **dict.fromkeys((Reason.INVALID_SIGNATURE, Reason.ROLE_NOT_ALLOWED), "transforms/rules/verdicts.py"),
 }  # fmt: skip
 READING = "transforms/decode.py"  # every other reason

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from schemas.event import Kind
 from schemas.instant import DAY, FOREVER
+from schemas.jurisdiction import Place
 from schemas.recipe import Strict
 
 Coded = Annotated[str, StringConstraints(pattern=r"^[^|\s]+\|[^|\s]+$")]  # system|code
@@ -19,7 +20,7 @@ class ConsentForm(Strict):
     """One form. `codes` name it, each as system|code: in Consent.category, Consent.policyRule, provision.code, the
     document that Consent.sourceReference names, CON-2 (the system is CWE.3) or CON-3 (the system is `CON-3`). `days` is
     how long a signature lasts, without it as long as the document says. `jurisdictions` are those whose law it was
-    written for; in a policy of another it is no form.
+    written for, and all that lie within them; in a policy of another it is no form.
     """
 
     form: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -29,7 +30,7 @@ class ConsentForm(Strict):
     actions: tuple[Literal["collect", "access", "use", "disclose", "correct"], ...] = ("disclose",)
     kinds: tuple[Kind, ...] | None = None
     days: int | None = Field(default=None, ge=1, le=36_500)
-    jurisdictions: tuple[str, ...] = Field(min_length=1)
+    jurisdictions: tuple[Place, ...] = Field(min_length=1)
 
     @property
     def lasts(self) -> int:

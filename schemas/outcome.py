@@ -34,6 +34,7 @@ class Reason(StrEnum):
     # suppressed
     NO_CONSENT = "no_consent"  # no permit for this scope was ever given
     OUT_OF_SCOPE = "out_of_scope"  # permits exist, none for this purpose, recipient and action
+    PERMIT_INCOMPLETE = "permit_incomplete"  # it does not say what the law of the jurisdiction wants it to say
     NOT_COVERED = "not_covered"  # the permit does not cover the time of the event, or came after the wait
     EXPIRED = "expired"  # the permit has ended by the horizon and was not renewed without a gap
     REVOKED = "revoked"  # the permit was taken back: inactive, entered in error, or replaced by a newer version

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from schemas.charset import codec
 from schemas.consent_form import ConsentForm
 from schemas.instant import zone
+from schemas.jurisdiction import Jurisdiction, Place, lineage
 from schemas.outcome import ALLOWABLE, Reason
 from schemas.recipe import Action, Code, Field_, Identifies, Level, Name, Strict, level_of
 from schemas.route import Route
@@ -102,7 +103,7 @@ class ProtectedClass(Strict):
     `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10, SCH-7, SCH-8, AIS-3, FHIR serviceType,
     serviceCategory, specialty. `locations`: HL7 PV1-3 and AIL-3, FHIR Locations. `facilities`: HL7 MSH-4. `diagnoses`:
     how such a code begins, without its dot, as in ICD-10. `alone`: a document that permits it may permit nothing else
-    (45 CFR 164.508(b)(3)(ii)).
+    (45 CFR 164.508(b)(3)(ii)). `jurisdictions`: whose law protects it, None for all; under another it marks nothing.
     """
 
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -111,13 +112,20 @@ class ProtectedClass(Strict):
     facilities: frozenset[str] = frozenset()
     diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][0-9A-Z]{0,6}$")], ...] = ()
     alone: bool = False
+    jurisdictions: tuple[Place, ...] | None = Field(default=None, min_length=1)
 
 
 class Sensitivity(Strict):
-    """What is specially protected, class by class, and the age at which a patient is of age, in years."""
+    """What is specially protected, class by class."""
 
-    majority_age: int = Field(ge=14, le=21)
     classes: dict[Name, ProtectedClass]
+
+    @field_validator("classes")
+    @classmethod
+    def _restricted_everywhere(cls, classes: dict[str, ProtectedClass]) -> dict[str, ProtectedClass]:
+        if RESTRICTED in classes and classes[RESTRICTED].jurisdictions is not None:
+            raise ValueError(f"{RESTRICTED}: what is marked without saying why is protected everywhere")
+        return classes
 
 
 class Study(Strict):
@@ -182,13 +190,14 @@ class Policy(Strict):
     revision: int = Field(ge=1)
     valid: Validity
     environment: Literal["test", "production"]
-    jurisdiction: str
+    jurisdiction: Place
     zone: str
     identity: Identity
     source: Source
     limits: Limits
     review: ReviewTerms
     sensitivity: Sensitivity
+    jurisdictions: dict[Place, Jurisdiction]
     refill: Refill
     programmes: dict[str, Name]
     studies: tuple[Study, ...]
@@ -216,6 +225,17 @@ class Policy(Strict):
     def identity_types(self) -> tuple[str, ...]:
         """By which types of identifiers the patients of the source are known, in order of preference."""
         return self.source.identity_types or self.identity.types
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """The jurisdiction whose law counts and those that it lies within, from the inside out."""
+        return lineage(self.jurisdiction, self.jurisdictions)
+
+    @property
+    def majority_years(self) -> int:
+        """The age at which a patient is of age here, in years."""
+        stated = [self.jurisdictions[place].majority_years for place in self.lineage]
+        return next(years for years in stated if years is not None)
 
     def level(self, route: Route) -> Level:
         """The computed level of a route's recipe."""
@@ -249,9 +269,18 @@ class Policy(Strict):
         for form in self.forms:
             if unknown := sorted(set(form.purposes) - set(self.purposes)):
                 raise ValueError(f"form {form.form}: unknown purposes: {', '.join(unknown)}")
+        self._check_jurisdictions()
         for route in self.routes:
             self._check(route)
         return self
+
+    def _check_jurisdictions(self) -> None:
+        named = [place for form in self.forms for place in form.jurisdictions]
+        named += [place for one in self.sensitivity.classes.values() for place in one.jurisdictions or ()]
+        for place in (self.jurisdiction, *named, *self.jurisdictions):
+            within = lineage(place, self.jurisdictions)
+            if all(self.jurisdictions[around].majority_years is None for around in within):
+                raise ValueError(f"jurisdictions.yaml: nothing says from when a patient is of age in {place}")
 
     def _check(self, route: Route) -> None:
         if route.purpose not in self.purposes:

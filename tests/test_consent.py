@@ -20,6 +20,7 @@ SCOPELESS = (Verdict.SUPPRESSED, Reason.OUT_OF_SCOPE)
 UNCOVERED = (Verdict.SUPPRESSED, Reason.NOT_COVERED)
 EXPIRED = (Verdict.SUPPRESSED, Reason.EXPIRED)
 REVOKED = (Verdict.SUPPRESSED, Reason.REVOKED)
+INCOMPLETE = (Verdict.SUPPRESSED, Reason.PERMIT_INCOMPLETE)
 DENIED = (Verdict.SUPPRESSED, Reason.DENIED)
 UNCLEAR = (Verdict.REVIEW, Reason.CONSENT_UNCLEAR)
 CHANGED = (Verdict.REVIEW, Reason.IDENTITY_CHANGED)
@@ -540,6 +541,37 @@ def test_what_a_parent_permitted_ends_at_majority(consent: Consent, adult: int, 
     stands beside it."""
     beside = a_consent(of="the patient's own")
     assert list(until_majority([consent, beside], adult)) == [replace(consent, end=end), beside]
+
+
+VOIDED = a_consent(end=BEGINNING)
+
+
+@pytest.mark.parametrize(
+    ("consents", "around", "expected"),
+    [
+        case("alone", INCOMPLETE, VOIDED),
+        case("given after the horizon", UNCOVERED, replace(VOIDED, given=at(9))),
+        case("beside one that has expired before", INCOMPLETE,
+             replace(VOIDED, given=at(1)), a_consent(of=1, end=at(2))),
+        case("beside one that has expired since", EXPIRED, VOIDED, a_consent(of=1, given=at(1), end=at(2))),
+        case("beside one that holds", RELEASED, VOIDED, a_consent(of=1)),
+        case("for another purpose", SCOPELESS, replace(VOIDED, purposes=("OTHER",))),
+        case("it renews nothing", EXPIRED, replace(VOIDED, given=at(6)), a_consent(of=1, end=at(7))),
+        case("nothing renews it", UNCOVERED, replace(VOIDED, given=at(6)), a_consent(of=1, start=at(6))),
+        case("it lifts no denial", DENIED, a_consent(DENY, of=1, given=at(1)), replace(VOIDED, given=at(2))),
+        case("it lifts no unclear consent", UNCLEAR, a_consent(VAGUE, of=1, given=at(1)), replace(VOIDED, given=at(2))),
+        case("it says nothing of who the patient is", CHANGED, replace(VOIDED, given=at(2)), changed=at(1)),
+        case("nor where no permit is needed", CHANGED,
+             replace(VOIDED, given=at(2)), changed=at(1), scope=a_scope(needs_permit=False)),
+        case("it replaces the version before all the same", INCOMPLETE,
+             a_consent(), a_consent(end=BEGINNING, version=2, given=at(1))),
+    ],
+)  # fmt: skip
+def test_what_the_law_does_not_let_permit_anything(
+    consents: tuple[Consent, ...], around: dict[str, object], expected: Answer
+) -> None:
+    """A permit whose end is the BEGINNING: it states none where the law of the jurisdiction wants one."""
+    check(consents, around, expected)
 
 
 # --- why not -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def test_a_form_is_good_where_it_was_drafted(policy: Policy) -> None:
     american, german = profile(policy), profile(policy.model_copy(update={"jurisdiction": "DE"}))
     assert {form.purposes for form in american.forms.values()} == {("HCPVISIBLE", "PATSUPPORT")}
     assert {form.purposes for form in german.forms.values()} == {("HRESCH",), ("CLINTRCH",)}
-    assert not profile(policy.model_copy(update={"jurisdiction": "FR"})).forms
+    elsewhere = policy.model_copy(update={"jurisdiction": "FR", "jurisdictions": {"FR": policy.jurisdictions["DE"]}})
+    assert not profile(elsewhere).forms
+    assert profile(policy.model_copy(update={"jurisdiction": "US-MD"})) == american
 
 
 def test_the_default_policy_s_broad_consent_reaches_no_crm(policy: Policy) -> None:

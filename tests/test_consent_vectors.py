@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import a_change, a_milestone, a_route, the_rules
+from builders import a_change, a_milestone, a_person, a_route, the_rules
 from msgspec.structs import replace
 
+from pipelines import policy as policies
 from schemas.consent_form import ConsentForm
 from schemas.event import AnyFact, Consent, Kind
 from schemas.instant import BEGINNING, FOREVER, HOUR, from_fhir
-from schemas.policy import Sensitivity
+from schemas.policy import Policy, Sensitivity
 from schemas.timeline import Outcome, Timeline
 from transforms.rules import fhir_consent, hl7_events
 from transforms.rules.consent import Scope
-from transforms.rules.consent_forms import Form, Profile
+from transforms.rules.consent_forms import profile
 from transforms.rules.envelope import Envelopes
 from transforms.rules.fhir_parts import Around
 from transforms.rules.identity import Reading, patient_key
-from transforms.rules.sensitivity import compiled
+from transforms.rules.jurisdiction import law_of
+from transforms.rules.sensitivity import adult_at, compiled
 from transforms.rules.timeline import advance
 
 FOLDER = Path(__file__).parent / "consent_vectors"
@@ -51,7 +53,9 @@ CLASSES = {
     "sexuality": {"labels": {ACT_CODE: ["SEX"]}},
     "restricted": {"labels": {ACT_CODE: ["TABOO"], "http://terminology.hl7.org/CodeSystem/v3-Confidentiality": ["R"]}},
 }
-MARKS = compiled(Sensitivity.model_validate({"majority_age": 18, "classes": CLASSES}))
+MARKED = policies.load(policies.default()).model_copy(
+    update={"sensitivity": Sensitivity.model_validate({"classes": CLASSES})}
+)
 Json = dict[str, Any]
 
 
@@ -72,16 +76,23 @@ def instant(text: str | None, otherwise: int) -> int:
     return found.time
 
 
-def form(written: Json) -> Form:
-    read = ConsentForm.model_validate({"form": "a-form", "jurisdictions": ["US"], **written})
-    return Form(read.purposes, read.recipients, read.actions, read.kinds, read.lasts)
+def policy_of(vector: Json) -> Policy:
+    """The default policy, with the profile and the jurisdiction of a vector."""
+    written = {**PROFILE, **vector.get("profile", {})}
+    meant = {
+        "consent_profile": written["root"],
+        "consent_verified": written["verified"],
+        "consent_document": written["documented"],
+    }
+    forms = [ConsentForm.model_validate({"form": "a-form", "jurisdictions": ["US"], **one}) for one in written["forms"]]
+    place = vector.get("jurisdiction", "US")
+    return MARKED.model_copy(
+        update={"forms": tuple(forms), "source": MARKED.source.model_copy(update=meant), "jurisdiction": place}
+    )
 
 
-def reading(written: Json) -> Reading:
-    profile = {**PROFILE, **written}
-    forms = {code: form(one) for one in profile["forms"] for code in one["codes"]}
-    consents = Profile(profile["root"], profile["verified"], forms, profile["documented"])
-    return Reading("ehr", "UTF-8", UTC, ("MR", ""), sensitivity=MARKS, consents=consents)
+def reading(policy: Policy) -> Reading:
+    return Reading("ehr", "UTF-8", UTC, ("MR", ""), sensitivity=compiled(policy), consents=profile(policy))
 
 
 def facts(document: Json, known: Reading) -> list[Consent]:
@@ -116,18 +127,20 @@ def decided(vector: Json, consents: list[Consent]) -> Outcome:
         instant(route["ends"], FOREVER),
     )
     changed = vector.get("identity_changed")
-    changes: list[AnyFact] = [a_change(instant(changed, BEGINNING))] if changed else []
+    beside: list[AnyFact] = [a_change(instant(changed, BEGINNING))] if changed else []
+    policy = policy_of(vector)
+    if "born" in vector:
+        beside.append(a_person(adult_at(vector["born"], compiled(policy), UTC)))
     horizon = instant(vector.get("horizon", HORIZON), FOREVER)
-    _, outcomes, _, _ = advance(
-        Timeline(), [milestone, *changes, *consents], horizon, the_rules(a_route("r", scope=scope))
-    )
+    known = the_rules(a_route("r", scope=scope))._replace(law=law_of(policy))
+    _, outcomes, _, _ = advance(Timeline(), [milestone, *beside, *consents], horizon, known)
     [outcome] = [one for one in outcomes if one.route == "r"]
     return outcome
 
 
 @pytest.mark.parametrize("vector", vectors())
 def test_vector(vector: Json) -> None:
-    known = reading(vector.get("profile", {}))
+    known = reading(policy_of(vector))
     consents = [fact for document in vector["consents"] for fact in facts(document, known)]
     for arrived in (consents, consents[::-1]):
         outcome = decided(vector, arrived)
@@ -160,6 +173,6 @@ def test_a_denial_more_never_adds_a_release() -> None:
     )
     for one in vectors():
         vector = one.values[0]
-        known = reading(vector.get("profile", {}))
+        known = reading(policy_of(vector))
         consents = [fact for document in [*vector["consents"], denial] for fact in facts(document, known)]
         assert decided(vector, consents).verdict.value != "released", vector["id"]

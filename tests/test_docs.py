@@ -421,6 +421,7 @@ CONSENT_RULES = (
     "consent",
     "consent_forms",
     "consent_state",
+    "jurisdiction",
     "fhir_consent",
     "fhir_consent_elements",
     "fhir_consent_source",

@@ -35,7 +35,7 @@ DIAGNOSES = "F O993 T40 Z714 Z715 B20 B9735 O987 R75 Z206 Z21 Z717 A5 A60 A63 A6
 
 
 def test_every_label_service_and_location_still_marks(policy: Policy) -> None:
-    known = compiled(policy.sensitivity)
+    known = compiled(policy)
     for system, codes in ((ACT_CODE, LABELS), (CONFIDENTIALITY, ["R", "V"])):
         for code in codes:
             assert labelled([(system, code)], known) and labelled([(None, code)], known), code
@@ -45,7 +45,7 @@ def test_every_label_service_and_location_still_marks(policy: Policy) -> None:
 
 @given(st.sampled_from(DIAGNOSES), st.text("0123456789ABCFXZ.", max_size=4))
 def test_every_diagnosis_still_marks(policy: Policy, begin: str, rest: str) -> None:
-    assert diagnosed([begin + rest], compiled(policy.sensitivity))
+    assert diagnosed([begin + rest], compiled(policy))
 
 
 # --- of which classes it is ---------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_the_classes_of_a_message(policy: Policy, fields: dict[str, str], classe
     [{"labels": {}}, {"classes": {"HIV": {}}}, {"classes": {"hiv": {"codes": []}}}, {"classes": {"hiv": {"x": 1}}}],
 )
 def test_a_policy_of_another_form_does_not_load(changed: dict[str, Any]) -> None:
-    sound = {"majority_age": 18, "classes": {"hiv": {"services": ["HIV"]}}}
+    sound = {"classes": {"hiv": {"services": ["HIV"]}}}
     assert Sensitivity.model_validate(sound).classes["hiv"].diagnoses == ()
     with pytest.raises(ValidationError):
         Sensitivity.model_validate({**sound, **changed})

@@ -201,7 +201,8 @@ def test_a_mark_binds_its_visit(policy: Policy, mark: Milestone, other: Mileston
 @pytest.mark.parametrize("unit, marked", [("Unit2", True), ("UNIT2", True), ("unit2", True), ("unit3", False)])
 def test_the_unit_marks_a_message(policy: Policy, unit: str, marked: bool) -> None:
     part_2 = ProtectedClass(facilities=frozenset({"Unit2"}))
-    known = compiled(policy.sensitivity.model_copy(update={"classes": {"substance-use": part_2}}))
+    sensitivity = policy.sensitivity.model_copy(update={"classes": {"substance-use": part_2}})
+    known = compiled(policy.model_copy(update={"sensitivity": sensitivity}))
     reading = reader(policy)._reading._replace(sensitivity=known)
     fact, *_ = hl7_events.read(ADMISSION.format(**{"more": "", **QUIET, "unit": unit}).encode(), reading)
     assert isinstance(fact, Milestone) and bool(fact.classes) is marked

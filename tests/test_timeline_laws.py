@@ -40,6 +40,8 @@ from schemas.instant import BEGINNING, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.judgement import reason_of
+from transforms.rules.jurisdiction import NO_LIMITS, Law
+from transforms.rules.routing import Rules
 from transforms.rules.timeline import advance
 
 EXAMPLES = settings(
@@ -74,7 +76,7 @@ class Arrival:
 @dataclass(frozen=True)
 class Plan:
     """`calls[i]` delivers `arrivals[i]`; `denial` is one more, for the law about denials; `others` another order.
-    `answers`: what reviewers say, and which call delivers it."""
+    `answers`: what reviewers say, and which call delivers it; `law`: that of the jurisdiction."""
 
     arrivals: tuple[Arrival, ...]
     calls: tuple[int, ...]
@@ -82,6 +84,11 @@ class Plan:
     denial: Arrival
     others: tuple[int, ...]
     answers: tuple[tuple[Judgement, int], ...] = ()
+    law: Law = NO_LIMITS
+
+    @property
+    def rules(self) -> Rules:
+        return RULES._replace(law=self.law)
 
     def steps(self, *, extra: Arrival | None = None, order: Sequence[int] | None = None) -> list[Step]:
         """The calls as planned."""
@@ -107,6 +114,8 @@ def first_call(horizons: Sequence[int], instant: int) -> int:
 # --- histories -----------------------------------------------------------------------------------------------------
 
 LAG = st.sampled_from([0, 0, 1, 3, 6, 12])
+SHORT = Law(longest=10 * HOUR)
+LAWS_OF_THE_LAND = [NO_LIMITS] * 4 + [SHORT, SHORT, Law(silent=8 * HOUR), Law(True), Law(True, 14 * HOUR)]
 MARKS: list[tuple[str, ...]] = [("hiv",), ("substance-use",), ("hiv", "substance-use")]
 
 
@@ -189,6 +198,7 @@ def people(draw: st.DrawFn) -> Arrival:
 @st.composite
 def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like."""
+    law = draw(st.sampled_from(LAWS_OF_THE_LAND))
     found = draw(st.lists(milestones(), min_size=1, max_size=5))
     found += [one for both in draw(st.lists(supplies(), max_size=3)) for one in both]
     found += draw(st.lists(consents(), min_size=1, max_size=4))
@@ -205,7 +215,7 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
             high = min([high, _key_expires(one, found, horizons), *_refills(one.fact, found, horizons)])
             high = min([high, *_beside(one.fact, found, horizons)])
         elif isinstance(one.fact, Consent) and one.fact.says is PERMIT and punctual:
-            high = min([high, *_closes(one.fact, kept, calls, horizons), *_renews(one.fact, found, horizons)])
+            high = min([high, *_closes(one.fact, kept, calls, horizons), *_renews(one.fact, found, horizons, law)])
         if low <= high:
             kept.append(one)
             calls.append(draw(st.integers(low, high)))
@@ -213,7 +223,7 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
     denial = draw(consents(says=(DENY,)))
     denial = Arrival(denial.fact, min(denial.hour, last))
     others = tuple(draw(st.permutations(range(len(kept)))))
-    return Plan(tuple(kept[i] for i in order), tuple(calls[i] for i in order), horizons, denial, others)
+    return Plan(tuple(kept[i] for i in order), tuple(calls[i] for i in order), horizons, denial, others, law=law)
 
 
 ASKED = (Verdict.REVIEW, Verdict.ASKED_AGAIN)
@@ -224,7 +234,7 @@ def reviewed(draw: st.DrawFn) -> Plan:
     """A plan with reviewers. An answer comes in time, and may wait for the first call after the deadline."""
     plan = draw(plans())
     for _ in range(draw(st.integers(1, 3))):
-        calls = enumerate(drive(plan.steps()))
+        calls = enumerate(drive(plan.steps(), plan.law))
         asked = [(o, i) for i, call in calls for o in call.outcomes if o.verdict in ASKED]
         assume(asked)
         item, call = draw(st.sampled_from(asked))
@@ -266,10 +276,19 @@ def _closes(permit: Consent, kept: Sequence[Arrival], calls: Sequence[int], hori
             yield max(call, first_call(horizons, one.opens))
 
 
-def _renews(permit: Consent, found: Iterable[Arrival], horizons: Sequence[int]) -> Iterable[int]:
+def end_of(permit: Consent, law: Law) -> int:
+    """When a permit ends under a law, told apart from the rule's own way."""
+    silent = permit.end == FOREVER
+    if silent and law.needs_end:
+        return BEGINNING
+    lasts = [law.longest, *([law.silent] if silent else [])]
+    return min([permit.end, *(permit.given + one for one in lasts if one < FOREVER)])
+
+
+def _renews(permit: Consent, found: Iterable[Arrival], horizons: Sequence[int], law: Law) -> Iterable[int]:
     """The calls that end what a permit could renew."""
     for fact in (one.fact for one in found if isinstance(one.fact, Consent)):
-        for end in (fact.end, fact.given, max(fact.given, fact.start)):
+        for end in (end_of(fact, law), fact.given, max(fact.given, fact.start)):
             if permit.given <= end < FOREVER:
                 yield first_call(horizons, end)
 
@@ -314,18 +333,19 @@ def apply(net: Net, outcomes: Iterable[Outcome]) -> Net:
     return after
 
 
-def drive(steps: Iterable[Step]) -> list[Call]:
+def drive(steps: Iterable[Step], law: Law = NO_LIMITS) -> list[Call]:
+    rules = RULES._replace(law=law)
     timeline, net, calls = Timeline(), Net(), []
     for arrivals, horizon in steps:
-        after, outcomes, counts, due = advance(timeline, arrivals, horizon, RULES)
+        after, outcomes, counts, due = advance(timeline, arrivals, horizon, rules)
         net = apply(net, outcomes)
         calls.append(Call(timeline, arrivals, horizon, after, outcomes, due, counts.pairs, net))
         timeline = after
     return calls
 
 
-def net_of(steps: Iterable[Step]) -> Net:
-    return drive(steps)[-1].net
+def net_of(steps: Iterable[Step], law: Law) -> Net:
+    return drive(steps, law)[-1].net
 
 
 def answers_of(facts: Iterable[AnyFact], what: bytes, route: str) -> set[Reason | None]:
@@ -343,27 +363,27 @@ def held(timeline: Timeline) -> int:
 
 def convergence(plan: Plan) -> None:
     """Any split gives the net state of a single run."""
-    assert net_of(plan.steps()) == net_of(plan.once())
+    assert net_of(plan.steps(), plan.law) == net_of(plan.once(), plan.law)
 
 
 def order_within_a_call(plan: Plan) -> None:
     """In which order a call's facts arrive changes nothing."""
-    for one, other in zip(drive(plan.steps()), drive(plan.steps(order=plan.others)), strict=True):
+    for one, other in zip(drive(plan.steps(), plan.law), drive(plan.steps(order=plan.others), plan.law), strict=True):
         assert one.after == other.after and one.due == other.due
         assert Counter(one.outcomes) == Counter(other.outcomes)
 
 
 def denial_monotonicity(plan: Plan) -> None:
     """A denial never adds a release."""
-    assert net_of(plan.steps(extra=plan.denial)).items() <= net_of(plan.steps()).items()
-    assert net_of(plan.once(extra=plan.denial)).items() <= net_of(plan.once()).items()
+    assert net_of(plan.steps(extra=plan.denial), plan.law).items() <= net_of(plan.steps(), plan.law).items()
+    assert net_of(plan.once(extra=plan.denial), plan.law).items() <= net_of(plan.once(), plan.law).items()
 
 
 def revocation(plan: Plan) -> None:
     """After every call each shown record has its permit, and nothing that came after it speaks against it."""
     seen: list[AnyFact] = []
     known: dict[bytes, Milestone] = {}
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         seen += call.arrivals
         known |= {f.what: f for f in call.arrivals if isinstance(f, Milestone)}
         for (route, *_), what in call.net.items():
@@ -378,7 +398,8 @@ def revocation(plan: Plan) -> None:
             changed = [] if Reason.IDENTITY_CHANGED in lifted else [f.time for f in seen if isinstance(f, Identity)]
             if route == "free" and objections == changed:
                 since = max(objections)  # any permit since then says who the patient is
-                assert any(isinstance(p, Consent) and p.says is PERMIT and since < p.given for p in seen)
+                permits = [p for p in seen if isinstance(p, Consent) and p.says is PERMIT and since < p.given]
+                assert any(end_of(p, plan.law) > BEGINNING for p in permits)
                 continue
             good = [
                 p
@@ -388,8 +409,8 @@ def revocation(plan: Plan) -> None:
                 if ("HMARKT" in p.purposes if route == "free" else "PATSUPPORT" in p.purposes and CRM in p.recipients)
                 if (classes <= set(p.classes) if classes and p.classes else not classes and p.classes is None)
             ]
-            assert any(p.start <= shown.time < p.end for p in good)
-            assert any(p.start <= call.horizon < p.end for p in good)
+            assert any(p.start <= shown.time < end_of(p, plan.law) for p in good)
+            assert any(p.start <= call.horizon < end_of(p, plan.law) for p in good)
 
 
 def marks(seen: Iterable[AnyFact], one: Milestone) -> set[str]:
@@ -418,7 +439,7 @@ def _objections(
 
 def conservation(plan: Plan) -> None:
     """Held before and new pairs = released, suppressed, in review, and held after."""
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         n = Counter(o.verdict for o in call.outcomes if o.route)
         settled = n[Verdict.RELEASED] + n[Verdict.SUPPRESSED] + n[Verdict.REVIEW]
         assert held(call.before) + call.pairs == settled + held(call.after)
@@ -437,8 +458,8 @@ def refusal_monotonicity(plan: Plan) -> None:
     for route in ROUTES if milestones else ():
         no = Arrival(a_judgement(milestones[0].what, route, "", allows=False), plan.horizons[0])
         for refused, before in (
-            (net_of(plan.steps(extra=no)), net_of(plan.steps())),
-            (net_of(plan.once(extra=no)), net_of(plan.once())),
+            (net_of(plan.steps(extra=no), plan.law), net_of(plan.steps(), plan.law)),
+            (net_of(plan.once(extra=no), plan.law), net_of(plan.once(), plan.law)),
         ):
             assert refused.items() <= before.items()
             assert (route, milestones[0].what) not in {(record[0], what) for record, what in refused.items()}
@@ -446,8 +467,8 @@ def refusal_monotonicity(plan: Plan) -> None:
 
 def reviews_end(plan: Plan) -> None:
     """Once every deadline is over nobody is asked any more, and nothing leaves for that."""
-    *_, last = drive(plan.steps())
-    after, outcomes, _, _ = advance(last.after, [], at(plan.horizons[-1] + ANSWER_IN + LAST), RULES)
+    *_, last = drive(plan.steps(), plan.law)
+    after, outcomes, _, _ = advance(last.after, [], at(plan.horizons[-1] + ANSWER_IN + LAST), plan.rules)
     assert in_review(after) == sum(o.verdict in ASKED for o in outcomes)
     closed = {o.question: o.reason for o in outcomes if o.verdict is Verdict.REVIEW_CLOSED}
     assert len(closed) <= in_review(last.after)
@@ -461,11 +482,11 @@ def _shown(timeline: Timeline) -> Net:
 
 def idempotence(plan: Plan) -> None:
     """Neither an empty call nor a second delivery of keys that still live changes anything."""
-    for call in drive(plan.steps()):
-        again, outcomes, _, due = advance(call.after, [], call.horizon, RULES)
+    for call in drive(plan.steps(), plan.law):
+        again, outcomes, _, due = advance(call.after, [], call.horizon, plan.rules)
         assert again == call.after and not outcomes and due == call.due
         live = [f for f in call.arrivals if not isinstance(f, Milestone) or _lives(f, call.horizon)]
-        again, outcomes, counts, _ = advance(call.after, live, call.horizon, RULES)
+        again, outcomes, counts, _ = advance(call.after, live, call.horizon, plan.rules)
         assert replace(again, repeats=call.after.repeats) == call.after and not counts.pairs
         assert {o.verdict for o in outcomes} <= {Verdict.REPEATED, Verdict.CONTROL}
 
@@ -478,21 +499,21 @@ def _lives(fact: Milestone, horizon: int) -> bool:
 
 def due_is_sound(plan: Plan) -> None:
     """Before `due` nothing happens by itself; at the last `due` nothing is left to happen."""
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         for hour in range(LAST + 12):
             if call.horizon <= at(hour) < call.due:
-                assert not advance(call.after, [], at(hour), RULES)[1]
+                assert not advance(call.after, [], at(hour), plan.rules)[1]
         if call.horizon < call.due - 1 < FOREVER - 1:
-            assert not advance(call.after, [], call.due - 1, RULES)[1]
+            assert not advance(call.after, [], call.due - 1, plan.rules)[1]
 
 
 def sleeping(plan: Plan) -> None:
     """Who is woken only by an arrival or by `due` comes to the same: that is how the ledger is read."""
     timeline, due, last = Timeline(), BEGINNING, BEGINNING
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         outcomes: list[Outcome] = []
         if call.arrivals or due <= call.horizon:
-            timeline, outcomes, _, due = advance(timeline, call.arrivals, call.horizon, RULES._replace(last=last))
+            timeline, outcomes, _, due = advance(timeline, call.arrivals, call.horizon, plan.rules._replace(last=last))
         assert Counter(outcomes) == Counter(call.outcomes)
         last = call.horizon
 
@@ -502,7 +523,7 @@ def numbering(plan: Plan) -> None:
     that the token is severed only when nothing of the patient is shown any more."""
     written: Counter[tuple[str, ...]] = Counter()
     names: Counter[tuple[object, ...]] = Counter()
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         for o in call.outcomes:
             if o.verdict in (Verdict.RELEASED, Verdict.RESTORED, Verdict.RETRACTED):
                 record = record_of(o.event, o.route)
@@ -519,7 +540,7 @@ def no_stale_release(plan: Plan) -> None:
     reviewer was asked and said yes."""
     seen: list[AnyFact] = []
     newest: dict[tuple[str, ...], tuple[int, bytes]] = {}
-    for call in drive(plan.steps()):
+    for call in drive(plan.steps(), plan.law):
         seen += call.arrivals
         for outcome in call.outcomes:
             event = outcome.event
@@ -616,22 +637,24 @@ def test_while_the_wait_runs_an_objection_holds_and_a_later_consent_releases(obj
 @EXAMPLES
 @given(plans(punctual=False))
 def test_late_permits_only_ever_show_less(plan: Plan) -> None:
-    assert net_of(plan.steps()).items() <= net_of(plan.once()).items()
+    assert net_of(plan.steps(), plan.law).items() <= net_of(plan.once(), plan.law).items()
 
 
 def test_the_plans_are_not_vacuous() -> None:
     """Enough of the plans write, restore and take back for the laws to say something."""
     seen: Counter[Verdict] = Counter()
     named: Counter[Verdict] = Counter()  # of what is specially protected
+    limited: Counter[tuple[Verdict, Reason | None]] = Counter()  # under a law that ends permits
 
     @settings(EXAMPLES, max_examples=600, derandomize=True)
     @given(plans())
     def count(plan: Plan) -> None:
         assume(len(plan.horizons) > 1)
         arrived: list[AnyFact] = []
-        for call in drive(plan.steps()):
+        for call in drive(plan.steps(), plan.law):
             arrived += call.arrivals
             seen.update(o.verdict for o in call.outcomes)
+            limited.update((o.verdict, o.reason) for o in call.outcomes if plan.law == SHORT)
             for o in call.outcomes:
                 if isinstance(o.event, Milestone) and marks(arrived, o.event):
                     named[o.verdict] += 1
@@ -639,6 +662,7 @@ def test_the_plans_are_not_vacuous() -> None:
     count()
     assert seen[Verdict.RELEASED] > 50 and seen[Verdict.RETRACTED] > 5 and seen[Verdict.REVIEW] > 5, seen
     assert named[Verdict.RELEASED] > 5 and named[Verdict.RETRACTED] and named[Verdict.SUPPRESSED] > 50, named
+    assert limited[Verdict.RELEASED, Reason.PERMITTED] > 5 and limited[Verdict.RETRACTED, Reason.EXPIRED], limited
 
 
 def test_the_reviewers_are_not_vacuous() -> None:
@@ -648,7 +672,7 @@ def test_the_reviewers_are_not_vacuous() -> None:
     @settings(EXAMPLES, max_examples=1500, derandomize=True)
     @given(reviewed())
     def count(plan: Plan) -> None:
-        for call in drive(plan.steps()):
+        for call in drive(plan.steps(), plan.law):
             closed = {o.question: o for o in call.outcomes if o.verdict is Verdict.REVIEW_CLOSED}
             seen.update(o.reason for o in closed.values())
             seen.update(o.verdict for o in call.outcomes)

@@ -171,7 +171,7 @@ def reader(policy: Policy, verdicts: Verdicts | None = None) -> _Reader:
         policy.identity_types,
         triggers,
         in_production,
-        sensitivity.compiled(policy.sensitivity),
+        sensitivity.compiled(policy),
         tables(policy),
         consent_forms.profile(policy),
     )

@@ -164,8 +164,11 @@ def _id(consent: Consent) -> str:
 
 
 def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
-    """When a permit ends, its newer versions counted; None if one of them takes it back from the start."""
+    """When a permit ends, its newer versions counted; None if one of them takes it back from the start, or if the law
+    does not let it permit anything."""
     end = consent.end
+    if end == BEGINNING:
+        return None
     for other in consents:
         if not newer(other, consent):
             continue
@@ -326,4 +329,6 @@ def decide(
 def _why_ended(permit: Consent, horizon: int) -> Reason:
     if permit.given > horizon:
         return Reason.NOT_COVERED
+    if permit.end == BEGINNING:
+        return Reason.PERMIT_INCOMPLETE
     return Reason.EXPIRED if permit.end <= horizon else Reason.REVOKED

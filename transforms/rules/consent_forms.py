@@ -44,8 +44,9 @@ class Profile(NamedTuple):
 
 
 def profile(policy: Policy) -> Profile:
-    """The profile of the policy's source, with the forms that its jurisdiction knows."""
-    known = [form for form in policy.forms if policy.jurisdiction in form.jurisdictions]
+    """The profile of the policy's source, with the forms that its jurisdiction knows, or one that it lies within."""
+    places = set(policy.lineage)
+    known = [form for form in policy.forms if places & set(form.jurisdictions)]
     forms = {code: _form(form) for form in known for code in form.codes}
     source = policy.source
     return Profile(source.consent_profile, source.consent_verified, forms, source.consent_document)

@@ -17,6 +17,7 @@ from schemas.timeline import Pair, Record
 from transforms.rules.consent import Standing, decide, standing, until_majority
 from transforms.rules.first_copy import Received
 from transforms.rules.judgement import Judgements
+from transforms.rules.jurisdiction import lawful
 from transforms.rules.reviewing import Verdicts, reconsidered
 from transforms.rules.routing import RouteRule, Rules
 from transforms.rules.sensitivity import Classes
@@ -45,14 +46,14 @@ class Known:
         self._routed = received.routed
         self._late = received.late
         self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
-        self._consents = until_majority(received.consents, self.adult_at)
+        self.consents = until_majority(lawful(received.consents, rules.law), self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
         self._classes, self._also = received.classes, received.also
         self._died = any(person.died for person in received.people)
         self._guarded = bool(self._classes or self._died or self.adult_at != BEGINNING)
         # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
         self._standings: dict[str | tuple[str, Kind, Classes], Standing] = {}
-        self._by_kind = any(consent.kinds is not None for consent in self._consents)
+        self._by_kind = any(consent.kinds is not None for consent in self.consents)
         self.judged = Judgements(received, self.adult_at, horizon)
         self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
@@ -172,7 +173,7 @@ class Known:
         place = (rule.name, one.kind, classes) if classes or self._by_kind else rule.name
         known = self._standings.get(place)
         if known is None:
-            known = standing(self._consents, self._changed, scope, horizon, one.kind, classes)
+            known = standing(self.consents, self._changed, scope, horizon, one.kind, classes)
             self._standings[place] = known
         decided = decide(time, one.span, known, scope, horizon)
         if self._guarded or one.kind is TRIAL_ELIGIBLE:
@@ -180,7 +181,7 @@ class Known:
             if protected is not None:
                 return protected
         if decided[0] is REVIEW and self.judged.any:
-            decided = reconsidered(decided, one, rule, self.judged, self._consents, self._changed, horizon)
+            decided = reconsidered(decided, one, rule, self.judged, self.consents, self._changed, horizon)
         if decided[0] is RELEASED:
             return self._released(one, time, rule, decided)
         if keeps and horizon < rule.settles(time):

@@ -11,6 +11,7 @@ from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.route import Route, Waiver
 from transforms.rules.consent import Scope
+from transforms.rules.jurisdiction import NO_LIMITS, Law, law_of
 from transforms.rules.records import scope_of
 from transforms.rules.tables import Recruiting, recruiting
 
@@ -58,7 +59,7 @@ class RouteRule(NamedTuple):
 class Rules(NamedTuple):
     """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;
     `last` is the horizon of its last run (BEGINNING: none yet). `studies`: protocol code → when it may recruit;
-    `answer_in`: how long a reviewer has, by the reason."""
+    `answer_in`: how long a reviewer has, by the reason; `law`: what the jurisdiction asks of a permit."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
     named: Mapping[str, RouteRule]
@@ -67,6 +68,7 @@ class Rules(NamedTuple):
     last: int = BEGINNING
     studies: Mapping[str, Recruiting] = {}
     answer_in: Mapping[Reason, int] = MappingProxyType({})
+    law: Law = NO_LIMITS
 
 
 def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
@@ -74,7 +76,7 @@ def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
     of_route = {route.route: _rule(route, policy) for route in policy.routes}
     routes = {kind: tuple(of_route[r.route] for r in policy.routes if kind in r.kinds) for kind in Kind}
     answer_in = {reason: policy.review.days(reason) * DAY for reason in Reason}
-    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy), answer_in)
+    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy), answer_in, law_of(policy))
 
 
 def _rule(route: Route, policy: Policy) -> RouteRule:

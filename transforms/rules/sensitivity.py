@@ -2,8 +2,8 @@
 
 A mark is read from where, by whom and under which label something happened, never from free text. It says of which
 class the event is: only a permit that names the class lets it out. One mark on any copy binds. Rule sources: 42 CFR
-Part 2 (substance use disorder), 45 CFR 164.508(a)(2) (psychotherapy notes), state rules on HIV, reproductive health and
-minors; all of them as the policy's sensitivity.yaml words them.
+Part 2 (substance use disorder), 45 CFR 164.508(a)(2) (psychotherapy notes), state rules on HIV and reproductive health,
+as the policy's sensitivity.yaml words them; the age of majority is that of its jurisdiction.
 """
 
 import re
@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from schemas.instant import BEGINNING, from_fhir
-from schemas.policy import Sensitivity as Written
+from schemas.policy import Policy
 
 # HL7 sets this confidentiality on whatever a sensitivity code marks (DS4P): beside one it adds nothing
 RESTRICTED_LABEL = ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
@@ -29,7 +29,7 @@ Key = TypeVar("Key")
 class Sensitivity(NamedTuple):
     """The policy's lists, ready to be looked up in: what stands in them → its classes. `services`, `locations` and
     `facilities` in capitals; `diagnoses` by their first letter, longest first; `alone`: classes whose permit must stand
-    alone."""
+    alone. `majority_years`: who is of age."""
 
     labels: Mapping[Label, Classes] = {}
     services: Mapping[str, Classes] = {}
@@ -37,12 +37,17 @@ class Sensitivity(NamedTuple):
     facilities: Mapping[str, Classes] = {}
     diagnoses: Mapping[str, Sequence[tuple[str, Classes]]] = {}
     alone: frozenset[str] = frozenset()
-    majority_age: int = 18
+    majority_years: int = 18
 
 
-def compiled(written: Written) -> Sensitivity:
-    """The lists of a policy."""
-    classes = sorted(written.classes.items())
+def compiled(policy: Policy) -> Sensitivity:
+    """The lists of a policy, of those classes that are protected in its jurisdiction."""
+    places = set(policy.lineage)
+    classes = [
+        (name, one)
+        for name, one in sorted(policy.sensitivity.classes.items())
+        if one.jurisdictions is None or places & set(one.jurisdictions)
+    ]
     # a code without its system is taken at its word
     labels = [
         (label, name)
@@ -63,7 +68,7 @@ def compiled(written: Written) -> Sensitivity:
         _gathered((code.upper(), name) for name, one in classes for code in one.facilities),
         diagnoses,
         frozenset(name for name, one in classes if one.alone),
-        written.majority_age,
+        policy.majority_years,
     )
 
 
@@ -118,7 +123,7 @@ def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
     True
     """
     majority = _of_a_date if len(born) <= 10 else _majority
-    return majority(born, known.majority_age, local)
+    return majority(born, known.majority_years, local)
 
 
 def _majority(born: str, age: int, local: tzinfo) -> int:

@@ -191,8 +191,8 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
             instants += (rule.scope.begins, rule.scope.ends)
         if one.kind is TRIAL_ELIGIBLE and (study := known.rules.studies.get(one.values.get("protocol", ""))):
             instants.append(study.ends)
-    for consent in after.consents:
+    for consent in known.consents:  # with the ends that the law gives them
         if consent.says is Says.PERMIT:
-            end = ended(consent, after.consents)
+            end = ended(consent, known.consents)
             instants += (consent.given, consent.end if end is None else end)
     return after, min((instant for instant in instants if instant > horizon), default=FOREVER)
