@@ -3,13 +3,12 @@
 from datetime import UTC
 
 import pytest
-from builders import a_consent, at
+from builders import at
 
 from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
 from schemas.policy import Policy
 from transforms.decode import reader
 from transforms.rules.consent_forms import Form, Profile, form_of, profile
-from transforms.rules.consent_state import WORDS, state
 from transforms.rules.routing import rules
 
 ONE, OTHER = Form(("PATSUPPORT",), (), (), None, FOREVER), Form(("HMARKT",), (), (), None, 30 * DAY)
@@ -71,23 +70,3 @@ def test_a_waiver_s_dates_are_whole_days_of_the_policy_s_zone(policy: Policy) ->
     scope = found["hcp-notification"]
     assert (scope.begins, scope.ends, scope.needs_permit) == (first.time, after.time, False)
     assert (found["patient-support"].begins, found["patient-support"].ends) == (BEGINNING, FOREVER)
-
-
-@pytest.mark.parametrize(
-    ("purposes", "expected"),
-    [
-        (("PATSUPPORT",), "support-only"),
-        (("HCPVISIBLE",), "hcp-visible-only"),
-        (("CLINTRCH",), "research-eligible"),
-        (("CLINTRCH", "HRESCH"), "research-eligible"),
-        (("HCPVISIBLE", "PATSUPPORT"), "hcp-visible+support"),
-        (("CLINTRCH", "HCPVISIBLE", "HMARKT", "PATSUPPORT"), "hcp-visible+research-eligible+support"),
-        (("HMARKT",), ""),
-    ],
-)
-def test_the_state_of_consent_in_one_word(purposes: tuple[str, ...], expected: str) -> None:
-    assert state(a_consent(purposes=purposes)) == expected
-
-
-def test_every_word_stands_for_a_purpose_of_the_policy(policy: Policy) -> None:
-    assert set(WORDS) <= set(policy.purposes)

@@ -420,7 +420,6 @@ def test_reasons_come_with_the_verdicts_that_are_said(out: Path) -> None:
 CONSENT_RULES = (
     "consent",
     "consent_forms",
-    "consent_state",
     "jurisdiction",
     "fhir_consent",
     "fhir_consent_elements",
