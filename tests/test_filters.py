@@ -419,6 +419,7 @@ def test_an_enrolment_is_remembered_while_it_stands_and_its_end_for_good(forgets
 
     if forgets is None:
         assert after(begins()) == (RELEASED, Reason.PERMITTED)
+        assert after(begins(), EVENT) == (RELEASED, Reason.PERMITTED)  # no record shows that the patient was enrolled
         assert after(begins(key="k"), begins(3, key="k")) == (SUPPRESSED, NOT_ENROLLED)
         of_another_kind = a_milestone(at(1), key="k")
         assert after(begins(key="k"), of_another_kind) == (SUPPRESSED, NOT_ENROLLED)

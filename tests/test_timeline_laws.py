@@ -118,19 +118,20 @@ MARKS: list[tuple[str, ...]] = [("hiv",), ("substance-use",), ("hiv", "substance
 
 
 @st.composite
-def milestones(draw: st.DrawFn) -> Arrival:
-    """Mostly told after it happened, sometimes ahead of its time; few message ids, so that copies conflict."""
+def milestones(draw: st.DrawFn, *, calm: bool = False) -> Arrival:
+    """Mostly told after it happened, sometimes ahead of its time; few message ids, so that copies conflict.
+    `calm`: none conflicts, takes back or is marked."""
     hour = draw(st.integers(2, 18))
     arrives = max(0, min(LAST, hour + draw(st.sampled_from([0, 0, 0, 1, 3, 6, 12, -3]))))
     fact = a_milestone(
         at(hour),
-        key=draw(st.integers(0, 5)),
+        key=None if calm else draw(st.integers(0, 5)),
         visit=draw(st.sampled_from(["v0", "v1"])),
         kind=draw(st.sampled_from([Kind.ADMITTED] * 3 + [Kind.REGISTERED, Kind.DISCHARGED])),
         values=draw(st.sampled_from([{"service": "CAR"}, {"service": "CAR"}, {"service": f"CAR{AND}PSY"}, {}])),
-        cancels=draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
+        cancels=() if calm else draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
         published=at(arrives),
-        classes=draw(st.sampled_from([()] * 12 + MARKS)),
+        classes=() if calm else draw(st.sampled_from([()] * 12 + MARKS)),
     )
     return Arrival(fact, arrives)
 
@@ -215,7 +216,7 @@ def people(draw: st.DrawFn) -> Arrival:
 def plans(draw: st.DrawFn, *, punctual: bool = True, permitted: bool = False) -> Plan:
     """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like, and so does what
     bears on enrolments. `permitted`: all was, so that the filters decide."""
-    found = draw(st.lists(milestones(), min_size=1, max_size=5))
+    found = draw(st.lists(milestones(calm=permitted), min_size=1, max_size=5))
     if permitted:
         found += draw(st.lists(episodes(), min_size=1, max_size=4))
         found.append(Arrival(a_consent(), 0))
@@ -762,7 +763,7 @@ def test_the_filters_are_not_vacuous() -> None:
     assert seen["service", Verdict.RELEASED, Reason.PERMITTED] > 50
     assert seen["service", Verdict.SUPPRESSED, Reason.FILTERED] > 50
     assert seen["programme", Verdict.RELEASED, Reason.PERMITTED] > 50
-    assert seen["programme", Verdict.RETRACTED, Reason.NOT_ENROLLED] and waited, (seen, waited)
+    assert seen["programme", Verdict.RETRACTED, Reason.NOT_ENROLLED] > 2 and waited, (seen, waited)
 
 
 def test_the_reviewers_are_not_vacuous() -> None:
