@@ -46,6 +46,8 @@ class Reason(StrEnum):
     AFTER_HORIZON = "after_horizon"  # dated after the instant of decision; held where a ledger keeps it
     SENSITIVE = "sensitive"  # marked by the policy's sensitivity.yaml (42 CFR Part 2, psychotherapy, HIV …)
     DECEASED = "deceased"  # nobody is reached out to any more
+    FILTERED = "filtered"  # the route's filters take neither its service nor its place, or it states none
+    NOT_ENROLLED = "not_enrolled"  # in none of the programmes that the route's filters name, when it happened
     STUDY_NOT_APPROVED = "study_not_approved"  # no row in the policy's studies, not yet approved, or closed
     ROUTE_OFF = "route_off"  # the policy's kill switch
     SHADOW = "shadow"  # decided and audited, never released

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 
 from schemas.charset import codec
 from schemas.consent_form import ConsentForm
+from schemas.event import Kind
 from schemas.instant import zone
 from schemas.jurisdiction import Jurisdiction, Place, lineage
 from schemas.outcome import ALLOWABLE, Reason
@@ -33,6 +34,11 @@ OF_EVERY_EVENT = {
     "time": Identifies.BY_DATE,
     "consent": Identifies.NOT,
 }
+
+
+# What a route's filters read as its source words it, so that it may hold anything: no recipe lets it pass. A place is a
+# geographic subdivision, 45 CFR 164.514(b)(2)(i)(B). Only the values of fields on which a route filters are read.
+FILTERED = {"service": Identifies.DIRECTLY, "location": Identifies.DIRECTLY}
 
 
 class Validity(Strict):
@@ -251,8 +257,9 @@ class Policy(Strict):
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         fields = {row.field: row.identifies for row in self.fields}
-        if len(fields) != len(self.fields) or not OF_EVERY_EVENT.items() <= fields.items():
-            said = ", ".join(f"{field} ({points})" for field, points in OF_EVERY_EVENT.items())
+        expected = OF_EVERY_EVENT | FILTERED
+        if len(fields) != len(self.fields) or not expected.items() <= fields.items():
+            said = ", ".join(f"{field} ({points})" for field, points in expected.items())
             raise ValueError(f"fields.yaml must classify each field once, and among them {said}")
         if len({route.route for route in self.routes}) != len(self.routes) or not self.routes:
             raise ValueError("at least one route, and no two of one name")
@@ -293,6 +300,7 @@ class Policy(Strict):
                 f"route {route.route}: its recipe lets fields pass whose consumers in fields.yaml do not name it: "
                 f"{', '.join(beyond)}"
             )
+        self._check_programmes(route)
         required = next((level for level in Level if level.label == route.level), None)
         if required is None:
             raise ValueError(f"route {route.route}: level must be one of {', '.join(one.label for one in Level)}")
@@ -310,4 +318,19 @@ class Policy(Strict):
         if any((row.field, row.to) != ("patient", "subject") for row in tokens):
             raise ValueError(
                 f"route {route.route}: a token stands for the patient, as the subject, and for nothing else"
+            )
+
+    def _check_programmes(self, route: Route) -> None:
+        """A route may filter by programmes that exist, and only if the policy hears of their begin and end."""
+        wanted = route.filters.programmes
+        if unknown := sorted(wanted - set(self.programmes.values())):
+            raise ValueError(
+                f"route {route.route}: its filters name programmes that tables/programmes.yaml does not: "
+                f"{', '.join(unknown)}"
+            )
+        taken = {kind for one in self.routes for kind in one.kinds}
+        if wanted and not {Kind.ENROLLED, Kind.EPISODE_COMPLETED} <= taken:
+            raise ValueError(
+                f"route {route.route}: to filter by programmes, some route must take the kinds "
+                f"{Kind.ENROLLED} and {Kind.EPISODE_COMPLETED}"
             )

@@ -1,9 +1,9 @@
 """A route as people write it: one purpose of one destination, what it takes, on which basis, by which recipe."""
 
 from datetime import date
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from schemas.event import Kind
 from schemas.instant import DAY
@@ -43,6 +43,30 @@ class Waiver(Strict):
         return self
 
 
+Stated = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$")]  # as the source states it
+
+
+class Filters(Strict):
+    """Which milestones a route takes: only those of these programmes, services and places. A list that is left out
+    filters nothing.
+
+    `programmes`: names of tables/programmes.yaml; the patient was in one of them when it happened. `services`:
+    "system|code", the code alone where the source names no system: HL7 PV1-10, AIS-3; FHIR serviceType,
+    EpisodeOfCare.type. `locations`: HL7 PV1-3 and AIL-3 (point of care, facility, building), FHIR Locations by id,
+    reference or identifier. What states no service (no place) is not taken where these are filtered.
+    """
+
+    programmes: frozenset[Name] = Field(default=frozenset(), min_length=1)
+    services: frozenset[Stated] = Field(default=frozenset(), min_length=1)
+    locations: frozenset[Stated] = Field(default=frozenset(), min_length=1)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("filters name programmes, services or locations; leave them out to take every milestone")
+        return self
+
+
 class Route(Strict):
     """One purpose of one destination. The unit of decision is (event, route). `apart`: the records of a second state
     route of one destination and purpose, which the patient's record key cannot name too."""
@@ -58,6 +82,7 @@ class Route(Strict):
     level: str
     data_use_agreement: str = ""
     kinds: tuple[Kind, ...]
+    filters: Filters = Filters.model_construct()
     scopes: tuple[str, ...] = ("patient-privacy",)
     wait_days: int = Field(ge=0, le=90)
     enabled: bool

@@ -9,12 +9,16 @@ from schemas.event import Consent, Identity, Judgement, Kind, Milestone, Person,
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason
 from transforms.rules.consent import Scope
+from transforms.rules.filters import Filters
 from transforms.rules.routing import RouteRule, Rules
 
 PATIENT = "urn:id:MRN\x1f1"
 CRM = "Organization/crm"
 WAIT, TIME_TO_LIVE, ANSWER_IN = 4, 10, 6  # hours
 ZERO = 20_000 * DAY
+UNFILTERED = {
+    "routes": {"__all__": {"filters"}}
+}  # what a dump of a policy without filters leaves out, as its YAML does
 
 
 def at(hours: float) -> int:
@@ -131,9 +135,11 @@ def a_route(
     by_patient: bool = True,
     enabled: bool = True,
     shadow: bool = False,
+    filters: Filters | None = None,
 ) -> RouteRule:
     """A route with one record per patient."""
-    return RouteRule(name, a_scope() if scope is None else scope, by_patient, enabled, shadow)
+    scope = a_scope() if scope is None else scope
+    return RouteRule(name, scope, by_patient, enabled, shadow, filters=filters)
 
 
 def the_rules(
@@ -146,4 +152,6 @@ def the_rules(
     taken = routes or (a_route(),)
     by_kind = dict.fromkeys(Kind, taken) if kinds is None else kinds
     named = {route.name: route for rules in by_kind.values() for route in rules}
-    return Rules(by_kind, named, time_to_live, keeps, answer_in=dict.fromkeys(Reason, ANSWER_IN * HOUR))
+    by_programme = any(route.filters is not None and route.filters.programmes for route in named.values())
+    answer_in = dict.fromkeys(Reason, ANSWER_IN * HOUR)
+    return Rules(by_kind, named, time_to_live, keeps, answer_in=answer_in, by_programme=by_programme)

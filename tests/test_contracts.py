@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from builders import UNFILTERED
 from hospital_files import Said, command, decide, payloads
 from jsonschema import Draft202012Validator
 
@@ -37,7 +38,7 @@ def route(policy: Policy, name: str) -> Route:
 
 def changed(policy: Policy, name: str, change: Callable[[dict[str, Any]], object]) -> Policy:
     """The policy with one route changed, checked as if it were loaded."""
-    document = policy.model_dump(mode="json", by_alias=True)
+    document = policy.model_dump(mode="json", by_alias=True, exclude=UNFILTERED)
     change(next(one for one in document["routes"] if one["route"] == name))
     return Policy.model_validate(document)
 

@@ -27,7 +27,7 @@ from schemas import audit_record
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.recipe import _LEVELS, Action, Row
-from schemas.route import Route
+from schemas.route import Filters, Route
 from transforms.rules import fhir_consent, fhir_criteria
 
 ROOT = Path(__file__).parent.parent
@@ -459,8 +459,9 @@ def test_the_policy_page_is_complete() -> None:
 
 
 def test_the_policy_page_s_rows_load() -> None:
-    [text] = [block.text for block in blocks(ROOT / "docs/policy.md") if block.language == "yaml"]
-    assert [Row.model_validate(row) for row in yaml.safe_load(text)]
+    filters, rows = [yaml.safe_load(one.text) for one in blocks(ROOT / "docs/policy.md") if one.language == "yaml"]
+    assert [Row.model_validate(row) for row in rows]
+    assert Filters.model_validate(filters["filters"]).model_fields_set == set(Filters.model_fields)
 
 
 def test_what_the_readme_says_of_the_default_policy(policy: Policy) -> None:

@@ -2,9 +2,11 @@
 
 A history is a list of facts, each with the hour at which it arrives; a plan says at which horizons the timeline is
 moved, and which call delivers which fact. `net` is what each CRM record shows: never written and taken back are equal.
-Convergence has four premises, which the plans keep: a permit arrives no later than the call that closes what it could
-ground or renew, a mark no later than the call that closes another milestone of its visit, what is dispensed no later
-than the call in which the gap falls due that it takes away, and nothing for a key arrives after the key's time to live.
+Convergence has six premises, which the plans keep: a permit arrives no later than the call that closes what it could
+ground or renew, an enrolment no later than the call that closes what it could let in, the end of one no later than the
+first that decides what it leaves out, a mark no later than the call that closes another milestone of its visit, what is
+dispensed no later than the call in which the gap falls due that it takes away, and nothing for a key arrives after the
+key's time to live.
 Half of the plans have reviewers: each of them answers an item of the history as it is up to then, in time.
 `LIMEN_EXAMPLES` is the number of plans for each law.
 """
@@ -39,6 +41,7 @@ from schemas.event import AnyFact, Consent, Identity, Judgement, Kind, Milestone
 from schemas.instant import BEGINNING, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
+from transforms.rules.filters import AND, Filters
 from transforms.rules.judgement import reason_of
 from transforms.rules.jurisdiction import NO_LIMITS, Law
 from transforms.rules.routing import Rules
@@ -53,8 +56,11 @@ ROUTES = {
     "state": a_route("state"),
     "event": a_route("event", by_patient=False),
     "free": a_route("free", scope=FREE, by_patient=False),
+    "programme": a_route("programme", filters=Filters(programmes=frozenset({"core"}))),
+    "service": a_route("service", by_patient=False, filters=Filters(services=frozenset({"CAR"}))),
 }
 RULES = the_rules(*ROUTES.values(), keeps=True)
+PLAIN = the_rules(*(route for route in ROUTES.values() if route.filters is None), keeps=True)
 
 Net = dict[tuple[str, ...], bytes]  # record → content of the milestone that it shows
 Step = tuple[list[AnyFact], int]
@@ -120,19 +126,20 @@ MARKS: list[tuple[str, ...]] = [("hiv",), ("substance-use",), ("hiv", "substance
 
 
 @st.composite
-def milestones(draw: st.DrawFn) -> Arrival:
-    """Mostly told after it happened, sometimes ahead of its time; few message ids, so that copies conflict."""
+def milestones(draw: st.DrawFn, *, calm: bool = False) -> Arrival:
+    """Mostly told after it happened, sometimes ahead of its time; few message ids, so that copies conflict.
+    `calm`: none conflicts, takes back or is marked."""
     hour = draw(st.integers(2, 18))
     arrives = max(0, min(LAST, hour + draw(st.sampled_from([0, 0, 0, 1, 3, 6, 12, -3]))))
     fact = a_milestone(
         at(hour),
-        key=draw(st.integers(0, 5)),
+        key=None if calm else draw(st.integers(0, 5)),
         visit=draw(st.sampled_from(["v0", "v1"])),
         kind=draw(st.sampled_from([Kind.ADMITTED] * 3 + [Kind.REGISTERED, Kind.DISCHARGED])),
-        service_class=draw(st.sampled_from(["inpatient", "emergency"])),
-        cancels=draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
+        values=draw(st.sampled_from([{"service": "CAR"}, {"service": "CAR"}, {"service": f"CAR{AND}PSY"}, {}])),
+        cancels=() if calm else draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
         published=at(arrives),
-        classes=draw(st.sampled_from([()] * 12 + MARKS)),
+        classes=() if calm else draw(st.sampled_from([()] * 12 + MARKS)),
     )
     return Arrival(fact, arrives)
 
@@ -154,6 +161,24 @@ def supplies(draw: st.DrawFn) -> list[Arrival]:
     due = hour + draw(st.integers(1, 6))
     gap = a_milestone(at(due), visit=visit, kind=Kind.REFILL_GAP, course=course, since=at(hour), published=published)
     return [Arrival(dispensed, arrives), Arrival(gap, arrives)]
+
+
+@st.composite
+def episodes(draw: st.DrawFn) -> Arrival:
+    """A patient is enrolled, mostly before the rest happens; the episode ends, or never was."""
+    word = draw(st.sampled_from(["begins"] * 4 + ["ends", "ends", "never"]))
+    hour = draw(st.integers(0, 4 if word == "begins" else 12))
+    arrives = min(LAST, hour + draw(LAG))
+    fact = a_milestone(
+        at(hour),
+        key=draw(st.sampled_from([None, None, "e"])),
+        visit=draw(st.sampled_from(["e0", "e0", "e0", "e1", ""])),
+        kind=Kind.ENROLLED if word == "begins" else Kind.EPISODE_COMPLETED,
+        values={"tier": draw(st.sampled_from(["core", "core", "core", "plus"]))} if word == "begins" else {},
+        cancels=(Kind.EPISODE_COMPLETED, Kind.ENROLLED) if word == "never" else (),
+        published=at(arrives),
+    )
+    return Arrival(fact, arrives)
 
 
 VERSIONS = (1, 1, 2, 2, 3, 3, 0)  # 0: known by its time of update alone
@@ -196,12 +221,18 @@ def people(draw: st.DrawFn) -> Arrival:
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
-    """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like."""
-    law = draw(st.sampled_from(LAWS_OF_THE_LAND))
-    found = draw(st.lists(milestones(), min_size=1, max_size=5))
-    found += [one for both in draw(st.lists(supplies(), max_size=3)) for one in both]
-    found += draw(st.lists(consents(), min_size=1, max_size=4))
+def plans(draw: st.DrawFn, *, punctual: bool = True, permitted: bool = False) -> Plan:
+    """Delivery at any call that the premises allow. Not `punctual`: permits come as late as they like, and so does what
+    bears on enrolments. `permitted`: all was, so that the filters decide."""
+    law = NO_LIMITS if permitted else draw(st.sampled_from(LAWS_OF_THE_LAND))
+    found = draw(st.lists(milestones(calm=permitted), min_size=1, max_size=5))
+    if permitted:
+        found += draw(st.lists(episodes(), min_size=1, max_size=4))
+        found.append(Arrival(a_consent(), 0))
+    else:
+        found += [one for both in draw(st.lists(supplies(), max_size=3)) for one in both]
+        found += draw(st.lists(episodes(), max_size=2))
+        found += draw(st.lists(consents(), min_size=1, max_size=4))
     found += draw(st.lists(changes(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
     found += draw(st.lists(people(), max_size=1)) if draw(st.integers(0, 3)) == 0 else []
     last = draw(st.sampled_from([LAST, LAST, 19, 16]))
@@ -219,6 +250,9 @@ def plans(draw: st.DrawFn, *, punctual: bool = True) -> Plan:
         if low <= high:
             kept.append(one)
             calls.append(draw(st.integers(low, high)))
+    if punctual:
+        told = [i for i, one in enumerate(kept) if _enrols_in_time(one, calls[i], kept, calls, horizons)]
+        kept, calls = [kept[i] for i in told], [calls[i] for i in told]
     order = draw(st.permutations(range(len(kept))))
     denial = draw(consents(says=(DENY,)))
     denial = Arrival(denial.fact, min(denial.hour, last))
@@ -239,7 +273,9 @@ def reviewed(draw: st.DrawFn) -> Plan:
         assume(asked)
         item, call = draw(st.sampled_from(asked))
         deadline = at(plan.horizons[call] + ANSWER_IN)
-        said_by = draw(st.integers(call, first_call(plan.horizons, deadline)))
+        last = first_call(plan.horizons, deadline)
+        assume(call < last)  # nobody answers before it is asked
+        said_by = draw(st.integers(call + 1, last))
         said = draw(st.sampled_from([at(plan.horizons[call]), min(at(plan.horizons[said_by]), deadline - 1)]))
         allows = draw(st.integers(0, 4)) > 0
         assert isinstance(item.event, Milestone)
@@ -285,6 +321,27 @@ def end_of(permit: Consent, law: Law) -> int:
     return min([permit.end, *(permit.given + one for one in lasts if one < FOREVER)])
 
 
+def _enrols_in_time(
+    one: Arrival, call: int, kept: Sequence[Arrival], calls: Sequence[int], horizons: Sequence[int]
+) -> bool:
+    """Is what bears on an enrolment told no later than the calls that close what it lets in, and the first ones that
+    decide what it leaves out?"""
+    fact = one.fact
+    if not isinstance(fact, Milestone) or fact.kind not in (Kind.ENROLLED, Kind.EPISODE_COMPLETED):
+        return True
+    begun = [a.fact for a in kept if isinstance(a.fact, Milestone) and a.fact.kind is Kind.ENROLLED]
+    since = fact.time
+    if fact.cancels:  # what it voids began before it
+        since = min([e.time for e in begun if e.time is not None], default=since)
+    ends = fact.kind is not Kind.ENROLLED or sum(e.key == fact.key for e in begun) > 1
+    for other, decided in zip(kept, calls, strict=True):
+        event = other.fact
+        if isinstance(event, Milestone) and other is not one and event.time is not None and event.time >= (since or 0):
+            if call > (decided if ends else max(decided, first_call(horizons, other.opens))):
+                return False
+    return True
+
+
 def _renews(permit: Consent, found: Iterable[Arrival], horizons: Sequence[int], law: Law) -> Iterable[int]:
     """The calls that end what a permit could renew."""
     for fact in (one.fact for one in found if isinstance(one.fact, Consent)):
@@ -311,7 +368,7 @@ class Call:
 def record_of(event: AnyFact, route: str) -> tuple[str, ...]:
     """The CRM record that a pair writes, told apart from the rule's own way."""
     assert isinstance(event, Milestone)
-    return (route,) if ROUTES[route].by_patient else (route, event.visit, event.kind)
+    return (route,) if ROUTES[route].by_patient else (route, event.visit or event.what.hex(), event.kind)
 
 
 def apply(net: Net, outcomes: Iterable[Outcome]) -> Net:
@@ -333,8 +390,8 @@ def apply(net: Net, outcomes: Iterable[Outcome]) -> Net:
     return after
 
 
-def drive(steps: Iterable[Step], law: Law = NO_LIMITS) -> list[Call]:
-    rules = RULES._replace(law=law)
+def drive(steps: Iterable[Step], law: Law = NO_LIMITS, rules: Rules = RULES) -> list[Call]:
+    rules = rules._replace(law=law)
     timeline, net, calls = Timeline(), Net(), []
     for arrivals, horizon in steps:
         after, outcomes, counts, due = advance(timeline, arrivals, horizon, rules)
@@ -435,6 +492,37 @@ def _objections(
             if named and (fact.purposes in ((), (purpose,)) or purpose in fact.purposes):
                 if not fact.recipients or (route != "free" and CRM in fact.recipients):
                     yield max(fact.said, fact.start)
+
+
+def filtering(plan: Plan) -> None:
+    """After every call each shown record on a route with filters is one that the route takes."""
+    seen: list[AnyFact] = []
+    known: dict[bytes, Milestone] = {}
+    for call in drive(plan.steps()):
+        seen += call.arrivals
+        known |= {f.what: f for f in call.arrivals if isinstance(f, Milestone)}
+        for (route, *_), what in call.net.items():
+            assert route != "service" or known[what].values.get("service") == "CAR"
+            assert route != "programme" or any(_enrolled(seen, fact, known[what]) for fact in seen)
+
+
+def _enrolled(seen: Sequence[AnyFact], fact: AnyFact, event: Milestone) -> bool:
+    """Does this fact enrol the patient for that event, whatever else was said?"""
+    if not isinstance(fact, Milestone) or fact.kind is not Kind.ENROLLED or fact.values["tier"] != "core":
+        return False
+    assert fact.time is not None and fact.published is not None and event.time is not None
+    if fact.published > fact.time + TIME_TO_LIVE * HOUR or not fact.time <= event.time:
+        return False
+    for other in (f for f in seen if isinstance(f, Milestone)):
+        assert other.time is not None and other.published is not None
+        of_it = other.kind is Kind.EPISODE_COMPLETED and (not fact.visit or other.visit in (fact.visit, ""))
+        over = other.time < event.time or (other.time == event.time and event.kind is not Kind.EPISODE_COMPLETED)
+        if of_it and (fact.time <= other.time if other.cancels else over):
+            return False
+        timely = other.published <= other.time + TIME_TO_LIVE * HOUR or other.cancels
+        if other.key == fact.key and other.what != fact.what and timely:
+            return False
+    return True
 
 
 def conservation(plan: Plan) -> None:
@@ -563,6 +651,7 @@ LAWS: tuple[Callable[[Plan], None], ...] = (
     denial_monotonicity,
     refusal_monotonicity,
     revocation,
+    filtering,
     conservation,
     reviews_end,
     idempotence,
@@ -573,10 +662,24 @@ LAWS: tuple[Callable[[Plan], None], ...] = (
 )
 
 
+# Those that hold however late a permit comes, an enrolment or its end
+ALWAYS = (order_within_a_call, revocation, filtering, conservation, idempotence, due_is_sound, sleeping, numbering)
+
+
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_law(law: Callable[[Plan], None]) -> None:
     @EXAMPLES
-    @given(plans() | reviewed())
+    @given(plans() | plans(permitted=True) | reviewed())
+    def holds(plan: Plan) -> None:
+        law(plan)
+
+    holds()
+
+
+@pytest.mark.parametrize("law", ALWAYS, ids=lambda law: law.__name__)
+def test_law_however_late(law: Callable[[Plan], None]) -> None:
+    @EXAMPLES
+    @given(plans(punctual=False) | plans(punctual=False, permitted=True))
     def holds(plan: Plan) -> None:
         law(plan)
 
@@ -597,13 +700,13 @@ def test_a_wait_that_ended_while_nobody_looked_is_over() -> None:
     """Taken back within its wait; runs went on beyond the wait without this patient; then a permit comes."""
     event = a_milestone(at(5))
     void = a_consent(Says.VOID, of="form", version=2, given=at(6))
-    first, _, _, _ = advance(Timeline(), [a_consent(), event], at(6), RULES)
-    taken, outcomes, _, due = advance(first, [void], at(7), RULES)
+    first, _, _, _ = advance(Timeline(), [a_consent(), event], at(6), rules=PLAIN)
+    taken, outcomes, _, due = advance(first, [void], at(7), rules=PLAIN)
     assert Verdict.RETRACTED in {o.verdict for o in outcomes} and due == at(5 + WAIT)
     late = a_consent(of="late", given=at(8))
-    in_time = advance(taken, [late], at(8), RULES._replace(last=at(7)))[1]
+    in_time = advance(taken, [late], at(8), PLAIN._replace(last=at(7)))[1]
     assert Verdict.RESTORED in {o.verdict for o in in_time}
-    after = advance(taken, [late], at(12), RULES._replace(last=at(5 + WAIT)))[1]
+    after = advance(taken, [late], at(12), PLAIN._replace(last=at(5 + WAIT)))[1]
     assert not [o for o in after if o.route]
 
 
@@ -626,16 +729,16 @@ def test_due_counts_an_ending_that_is_dated_ahead() -> None:
 def test_while_the_wait_runs_an_objection_holds_and_a_later_consent_releases(objection: AnyFact) -> None:
     """What would go to review is held as long as a consent could still come in time."""
     permit = a_consent(given=at(5))
-    first, second = drive([([objection, a_milestone(at(5))], at(6)), ([permit], at(8))])
+    first, second = drive([([objection, a_milestone(at(5))], at(6)), ([permit], at(8))], rules=PLAIN)
     assert held(first.after) == 3 and {o.verdict for o in first.outcomes if o.route} == {Verdict.HELD}
     assert ("state",) in second.net
-    late, closed = drive([([objection, a_milestone(at(5))], at(9)), ([permit], at(10))])
+    late, closed = drive([([objection, a_milestone(at(5))], at(9)), ([permit], at(10))], rules=PLAIN)
     assert {o.verdict for o in late.outcomes if o.route} == {Verdict.REVIEW}
     assert not closed.net
 
 
 @EXAMPLES
-@given(plans(punctual=False))
+@given(plans(punctual=False) | plans(punctual=False, permitted=True))
 def test_late_permits_only_ever_show_less(plan: Plan) -> None:
     assert net_of(plan.steps(), plan.law).items() <= net_of(plan.once(), plan.law).items()
 
@@ -663,6 +766,29 @@ def test_the_plans_are_not_vacuous() -> None:
     assert seen[Verdict.RELEASED] > 50 and seen[Verdict.RETRACTED] > 5 and seen[Verdict.REVIEW] > 5, seen
     assert named[Verdict.RELEASED] > 5 and named[Verdict.RETRACTED] and named[Verdict.SUPPRESSED] > 50, named
     assert limited[Verdict.RELEASED, Reason.PERMITTED] > 5 and limited[Verdict.RETRACTED, Reason.EXPIRED], limited
+
+
+def test_the_filters_are_not_vacuous() -> None:
+    """Enough milestones pass, wait for an enrolment, and are taken back with one."""
+    seen: Counter[tuple[str, Verdict, Reason]] = Counter()
+    waited = 0
+
+    @settings(EXAMPLES, max_examples=400, derandomize=True)
+    @given(plans(punctual=False, permitted=True))
+    def count(plan: Plan) -> None:
+        nonlocal waited
+        held: set[AnyFact] = set()
+        for call in drive(plan.steps()):
+            seen.update((o.route, o.verdict, o.reason) for o in call.outcomes)
+            on_it = [o for o in call.outcomes if o.route == "programme"]
+            waited += any(o.verdict is Verdict.RELEASED and o.event in held for o in on_it)
+            held |= {o.event for o in on_it if (o.verdict, o.reason) == (Verdict.HELD, Reason.NOT_ENROLLED)}
+
+    count()
+    assert seen["service", Verdict.RELEASED, Reason.PERMITTED] > 50
+    assert seen["service", Verdict.SUPPRESSED, Reason.FILTERED] > 50
+    assert seen["programme", Verdict.RELEASED, Reason.PERMITTED] > 50
+    assert seen["programme", Verdict.RETRACTED, Reason.NOT_ENROLLED] > 2 and waited, (seen, waited)
 
 
 def test_the_reviewers_are_not_vacuous() -> None:

@@ -25,7 +25,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.seal import QUARANTINE_INFO, Quarantined, seal
 from schemas.stores import Opens
-from transforms.rules import consent_forms, hl7_events, sensitivity
+from transforms.rules import consent_forms, filters, hl7_events, sensitivity
 from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Envelopes
 from transforms.rules.envelope_parts import Counted
@@ -174,6 +174,7 @@ def reader(policy: Policy, verdicts: Verdicts | None = None) -> _Reader:
         sensitivity.compiled(policy),
         tables(policy),
         consent_forms.profile(policy),
+        filters.read_for(policy),
     )
     return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read, verdicts))
 

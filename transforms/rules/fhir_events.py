@@ -14,7 +14,7 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
-from transforms.rules import fhir_marks
+from transforms.rules import fhir_marks, filters
 from transforms.rules.fhir import NPI_SYSTEM, containing, identifiers, is_patient, patient_of
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
@@ -224,8 +224,11 @@ def _stated(
         found = max(found, touched) if found and touched else found or touched
     if cancels:
         values = NOTHING
-    elif around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
-        values = {**values, "channel": channel}
+    else:
+        if around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
+            values = {**values, "channel": channel}
+        if around.reading.filtered:
+            values = {**values, **filters.of_fhir(resource, around)}
     kind = cancels[0] if cancels else table.states[status]
     if numbers is None:
         numbers = (*[one.value for one in resource.identifier or ()], resource.id)

@@ -58,6 +58,13 @@ class Participant(Part, frozen=True, gc=False):
     actor: Reference | None = None  # Appointment
 
 
+class Located(Part, frozen=True, gc=False):
+    """Encounter.location."""
+
+    modifierExtension: object = None
+    location: Reference | None = None
+
+
 class Quantity(Part, frozen=True, gc=False):
     value: int | float | None = None
     comparator: str | None = None

@@ -6,6 +6,7 @@
     class    PV1-2 (HL7 table 0004)
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
     channel  PID-13, PID-14: of what kind the contact of the first rank is
+    filters  PV1-3, PV1-10, AIL-3, AIS-3, where a route filters on them: `filters`
     marks    MSH-4, PV1-3, PV1-10, PV2-3, PV2-22, DG1-3, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
     consent  CON, on whatever message: `hl7_consent`
 
@@ -17,7 +18,7 @@ from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
 from schemas.policy import RESTRICTED
-from transforms.rules import contact, hl7, hl7_consent
+from transforms.rules import contact, filters, hl7, hl7_consent
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, Trigger, with_status
 from transforms.rules.identity import (
@@ -110,7 +111,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         visit, also = visited.value(19) if visited else "", []
     moment, span = found or (None, 0)
     cancels = kinds if means is CANCELLATION else ()
-    values = {} if cancels else _values(person, visited)
+    values = {} if cancels else _values(message, person, visited, reading.filtered)
     what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
     classes = _classes(message, header, visited, schedule, reading.sensitivity)
@@ -121,9 +122,11 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     return [milestone, *_beside(person, None if cancels else visited, milestone, reading)]
 
 
-def _values(person: Segment, visited: Segment | None) -> dict[str, str]:
-    """What a recipe may read, by the names of fields.yaml: words of closed sets, and the clinician's number."""
-    found = {"channel": contact.of_hl7(person.repeats(13) + person.repeats(14))}
+def _values(message: Hl7Message, person: Segment, visited: Segment | None, filtered: frozenset[str]) -> dict[str, str]:
+    """What a recipe may read, by the names of fields.yaml: words of closed sets, and the clinician's number; and what a
+    route filters on, which no recipe may read."""
+    found = filters.of_hl7(message, visited, filtered) if filtered else {}
+    found["channel"] = contact.of_hl7(person.repeats(13) + person.repeats(14))
     if visited is None:
         found["service_class"] = "unknown"
     else:

@@ -36,6 +36,7 @@ class Reading(NamedTuple):
     sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
     tables: Tables = Tables()  # programmes, studies, refills
     consents: Profile = Profile()  # how the source means its consents
+    filtered: frozenset[str] = frozenset()  # "service", "location": what some route filters on, and is read for that
 
 
 class Identifier(NamedTuple):

@@ -2,10 +2,11 @@
 
     1. doubt           two copies differ, it came too late, or nobody knows when it happened: review
     2. never or not    a cancellation, what was cancelled or refilled, a route that is off, what has not happened yet
-    3. newest          of a CRM record's milestones the newest one decides alone
-    4. before consent  studies that are not approved, what is specially protected and that no permit names, the dead,
+    3. filters         what the route does not take: another service or place, a patient in none of its programmes
+    4. newest          of a CRM record's milestones the newest one that the route takes decides alone
+    5. before consent  studies that are not approved, what is specially protected and that no permit names, the dead,
                        minors
-    5. consent         `consent.decide`; a reviewer may have found that what stands in the way does not
+    6. consent         `consent.decide`; a reviewer may have found that what stands in the way does not
 
 Rule source: DESIGN section 3, First copy wins and Consent.
 """
@@ -15,6 +16,8 @@ from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Pair, Record
 from transforms.rules.consent import Standing, decide, standing, until_majority
+from transforms.rules.enrolment import Enrolment, enrolments
+from transforms.rules.filters import Filters, takes
 from transforms.rules.first_copy import Received
 from transforms.rules.judgement import Judgements
 from transforms.rules.jurisdiction import lawful
@@ -58,23 +61,28 @@ class Known:
         self._doubtful = bool(self.judged.any or self.judged.conflicting or self._late)
         self._newest_of_patient: dict[str, tuple[int, bytes]] = {}  # route → (time, content)
         self._newest_of_visit: dict[Place, tuple[int, bytes]] = {}
+        self._newest_taken: dict[Record, tuple[int, bytes]] = {}  # on routes with filters
         self._withdrawn: dict[Place, int] = {}  # up to when
         self._any_visit: dict[Kind, int] = {}  # the same, whatever the visit
         self._dispensed: dict[str, list[int | None]] = {}  # course → when; "": of a medication that is not known
         self._let_in: dict[Record, tuple[int, bytes]] = {}  # what came too late, and a reviewer lets through
-        gaps = []
+        later = []  # what ranks only once all else is known
         for one in self.milestones.values():
             if one.cancels:
                 self._withdraw(one)
             elif one.kind is DISPENSED:
                 self._dispensed.setdefault(one.course, []).append(one.time)
             if not one.cancels and one.time is not None and one.time <= horizon and one.what not in self._late:
-                if one.since is None:
+                if one.since is None and not rules.by_programme:
                     self._rank(one, (one.time, one.what))
                 else:
-                    gaps.append(one)
-        for one in gaps:
-            if one.time is not None and not self._refilled(one):  # a gap that never was outranks nothing
+                    later.append(one)
+        self._enrolments: list[Enrolment] = []
+        if rules.by_programme:
+            doubted = {*self._late, *self.judged.conflicting}
+            self._enrolments = enrolments(self.milestones.values(), self._also, doubted, self._taken_back)
+        for one in later:
+            if one.time is not None and (one.since is None or not self._refilled(one)):  # a gap that was
                 self._rank(one, (one.time, one.what))
         for one in self._late.values() if self.judged.any else ():
             self._let(one)
@@ -111,22 +119,45 @@ class Known:
         if place not in self._newest_of_visit or self._newest_of_visit[place] < rank:
             self._newest_of_visit[place] = rank
         for rule in self.rules.routes.get(one.kind, ()):
-            if rule.by_patient:
+            if rule.filters is not None:  # what a route does not take outranks nothing there
+                if self._left_out(one, rank[0], rule.filters) is None:
+                    record = self.record_of(one, rule.name)
+                    self._newest_taken[record] = max(rank, self._newest_taken.get(record, _NOTHING))
+            elif rule.by_patient:
                 newest = self._newest_of_patient.get(rule.name)
                 if newest is None or newest < rank:
                     self._newest_of_patient[rule.name] = rank
 
     def _let(self, one: Milestone) -> None:
         for rule in self.rules.routes.get(one.kind, ()):
-            if one.time is not None and one.time <= self.horizon and self.judged.lifts(one, rule, Reason.TOO_LATE):
+            if one.time is None or one.time > self.horizon or not self.judged.lifts(one, rule, Reason.TOO_LATE):
+                continue
+            if rule.filters is None or self._left_out(one, one.time, rule.filters) is None:
                 record = self.record_of(one, rule.name)
                 self._let_in[record] = max((one.time, one.what), self._let_in.get(record, _NOTHING))
 
     def _newest(self, one: Milestone, rule: RouteRule) -> tuple[int, bytes]:
-        """What decides for a milestone's record, where a reviewer let something through that came too late."""
-        by_patient = rule.by_patient
-        newest = self._newest_of_patient.get(rule.name) if by_patient else self._newest_of_visit.get(_place(one))
-        return max(newest or _NOTHING, self._let_in.get(self.record_of(one, rule.name), _NOTHING))
+        """What decides for a milestone's record, where a route has filters, or where a reviewer let something through
+        that came too late."""
+        record = self.record_of(one, rule.name)
+        if rule.filters is not None:
+            newest = self._newest_taken.get(record)
+        elif rule.by_patient:
+            newest = self._newest_of_patient.get(rule.name)
+        else:
+            newest = self._newest_of_visit.get(_place(one))
+        return max(newest or _NOTHING, self._let_in.get(record, _NOTHING))
+
+    def _left_out(self, one: Milestone, time: int, filters: Filters) -> Reason | None:
+        """Why a route with these filters does not take a milestone; None if it does. Who is enrolled may be known
+        later, what a milestone states never changes."""
+        if not takes(filters, one.values):
+            return Reason.FILTERED
+        if filters.programmes and not any(
+            enrolment.programme in filters.programmes and enrolment.covers(one, time) for enrolment in self._enrolments
+        ):
+            return Reason.NOT_ENROLLED
+        return None
 
     def rule(self, pair: Pair) -> RouteRule | None:
         """The rule of a pair's route; None if the policy sends this kind there no more."""
@@ -162,8 +193,12 @@ class Known:
         keeps, horizon = self.rules.keeps, self.horizon
         if time > horizon:
             return HELD if keeps else Verdict.SUPPRESSED, Reason.AFTER_HORIZON, ()
+        filters = rule.filters
+        if filters is not None and (left_out := self._left_out(one, time, filters)) is not None:
+            waits = left_out is Reason.NOT_ENROLLED and keeps and horizon < rule.settles(time)
+            return HELD if waits else Verdict.SUPPRESSED, left_out, ()
         newest = (
-            self._newest(one, rule) if self._let_in
+            self._newest(one, rule) if self._let_in or filters is not None
             else self._newest_of_patient[rule.name] if rule.by_patient else self._newest_of_visit[_place(one)]
         )  # fmt: skip
         if newest[1] != one.what:

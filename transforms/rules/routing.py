@@ -11,6 +11,7 @@ from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.route import Route, Waiver
 from transforms.rules.consent import Scope
+from transforms.rules.filters import Filters
 from transforms.rules.jurisdiction import NO_LIMITS, Law, law_of
 from transforms.rules.records import scope_of
 from transforms.rules.tables import Recruiting, recruiting
@@ -41,7 +42,8 @@ def window_of(policy: Policy) -> Window:
 
 class RouteRule(NamedTuple):
     """What a timeline needs to know of a route. `by_patient`: one record per patient, else per visit and kind. `token`:
-    the vault's scope, which routes of one destination and purpose share. `window`: of a route of aggregates."""
+    the vault's scope, which routes of one destination and purpose share. `window`: of a route of aggregates. `filters`:
+    which milestones of its kinds it takes; None for all."""
 
     name: str
     scope: Scope
@@ -50,6 +52,7 @@ class RouteRule(NamedTuple):
     shadow: bool
     token: str = ""
     window: Window | None = None
+    filters: Filters | None = None
 
     def settles(self, time: int) -> int:
         """Until when an event may be held: the end of its wait, or of the window in which it would be counted."""
@@ -59,7 +62,8 @@ class RouteRule(NamedTuple):
 class Rules(NamedTuple):
     """The policy as the timeline reads it. `keeps`: there is a ledger, so that a pair may stay held between calls;
     `last` is the horizon of its last run (BEGINNING: none yet). `studies`: protocol code → when it may recruit;
-    `answer_in`: how long a reviewer has, by the reason; `law`: what the jurisdiction asks of a permit."""
+    `answer_in`: how long a reviewer has, by the reason; `law`: what the jurisdiction asks of a permit. `by_programme`:
+    some route filters by programmes."""
 
     routes: Mapping[Kind, tuple[RouteRule, ...]]
     named: Mapping[str, RouteRule]
@@ -69,6 +73,7 @@ class Rules(NamedTuple):
     studies: Mapping[str, Recruiting] = {}
     answer_in: Mapping[Reason, int] = MappingProxyType({})
     law: Law = NO_LIMITS
+    by_programme: bool = False
 
 
 def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
@@ -76,7 +81,9 @@ def rules(policy: Policy, *, keeps: bool, last: int = BEGINNING) -> Rules:
     of_route = {route.route: _rule(route, policy) for route in policy.routes}
     routes = {kind: tuple(of_route[r.route] for r in policy.routes if kind in r.kinds) for kind in Kind}
     answer_in = {reason: policy.review.days(reason) * DAY for reason in Reason}
-    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, recruiting(policy), answer_in, law_of(policy))
+    by_programme = any(route.filters.programmes for route in policy.routes)
+    law, studies = law_of(policy), recruiting(policy)
+    return Rules(routes, of_route, TIME_TO_LIVE, keeps, last, studies, answer_in, law, by_programme)
 
 
 def _rule(route: Route, policy: Policy) -> RouteRule:
@@ -93,7 +100,9 @@ def _rule(route: Route, policy: Policy) -> RouteRule:
     )
     window = window_of(policy) if route.delivers == "aggregates" else None
     token = scope_of(route.destination.name, route.purpose)
-    return RouteRule(route.route, scope, route.record == "state", route.enabled, route.shadow, token, window)
+    by_patient, written = route.record == "state", route.filters
+    filters = Filters(written.programmes, written.services, written.locations) if written.model_fields_set else None
+    return RouteRule(route.route, scope, by_patient, route.enabled, route.shadow, token, window, filters)
 
 
 def _dates(waiver: Waiver | None, calendar: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from schemas.instant import FOREVER
 from schemas.outcome import Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
 from transforms.rules.consent import ended
+from transforms.rules.enrolment import COMPLETED, ENROLLED
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.known import DISPENSED, HELD, RELEASED, REVIEW, TRIAL_ELIGIBLE, Known
 from transforms.rules.reviewing import ask, in_review, waiting, waits
@@ -156,10 +157,11 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
     every, late = ([received.marked(copy) for copy in copies] for copies in (received.copies, received.late.values()))
     kept = {c.what for c in every if c.time is None or c.time + time_to_live >= horizon}
     reachable = {p.what for p in pairs if p.reachable}
-    kept |= reachable
-    kept |= {c.what for c in every if c.classes or c.cancels}  # what only ever tightens is never forgotten
+    standing = {c.what for c in every if c.kind is ENROLLED} if known.rules.by_programme else set()
+    kept |= reachable | standing
+    kept |= {c.what for c in every if _tightens(c)}
     if conflicting := known.judged.conflicting:  # a question rests on all of the copies that conflict
-        kept |= {what for one in reachable for what in conflicting.get(one, ())}
+        kept |= {what for one in reachable | standing for what in conflicting.get(one, ())}
     if any(c.since is not None and c.what in kept for c in every):  # judged by all that was dispensed
         kept |= {c.what for c in every if c.kind is DISPENSED or c.kind is Kind.PRESCRIBED}
     copies = tuple(sorted((c for c in every if c.what in kept), key=order))
@@ -173,7 +175,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         tuple(sorted(written.items())),
         received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
         tuple(sorted(received.judgements, key=order)),
-        tuple(sorted((one for one in late if one.classes or one.what in reachable), key=order)),
+        tuple(sorted((one for one in late if _tightens(one) or one.what in reachable), key=order)),
     )
     # One that is dated ahead begins to count; who comes of age has to consent anew.
     instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
@@ -196,3 +198,8 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
             end = ended(consent, known.consents)
             instants += (consent.given, consent.end if end is None else end)
     return after, min((instant for instant in instants if instant > horizon), default=FOREVER)
+
+
+def _tightens(copy: Milestone) -> bool:
+    """What only ever withholds is never forgotten: a mark, a cancellation, the end of an enrolment."""
+    return bool(copy.classes or copy.cancels or copy.kind is COMPLETED)
