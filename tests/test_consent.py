@@ -471,6 +471,7 @@ def test_review(consents: tuple[Consent, ...], around: dict[str, object], expect
 
 
 AGGREGATES = a_scope("HMARKT", recipients=(), needs_permit=False)
+COUNTED_FOR_CRM = a_scope("HMARKT", needs_permit=False)
 MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
 
 
@@ -482,7 +483,10 @@ MARKETING = a_consent(given=at(1), purposes=("HMARKT",))
         case("a denial of it", DENIED, a_consent(DENY, purposes=("HMARKT",))),
         case("a denial of everything", DENIED, a_consent(DENY)),
         case("a denial of something else", FREE, a_consent(DENY, purposes=("PATSUPPORT",))),
-        case("a denial to one recipient", FREE, a_consent(DENY, recipients=(CRM,))),
+        case("a denial to one recipient, of a route that names none", DENIED, a_consent(DENY, recipients=(CRM,))),
+        case("a denial to its recipient", DENIED, a_consent(DENY, recipients=(CRM,)), scope=COUNTED_FOR_CRM),
+        case("a denial to another recipient", FREE,
+             a_consent(DENY, recipients=("Organization/other",)), scope=COUNTED_FOR_CRM),
         case("a denial lifted later", RELEASED, a_consent(DENY, of=1), MARKETING),
         case("a denial lifted after the event", DENIED,
              a_consent(DENY, of=1), a_consent(given=at(6), purposes=("HMARKT",))),

@@ -26,9 +26,10 @@ from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.vault import VaultRef
 from schemas.errors import ConfigurationError, LimenError, SourceHeld, StoreError
-from schemas.instant import micros
+from schemas.instant import DAY, from_fhir, micros
 from schemas.opaque import plain
 from schemas.timeline import Row, Timeline, pack, unpack
+from transforms.timeline import coarse
 
 WHO = by_identifier("urn:id:GENERAL", "4711")
 SAID = {"dateTime": "2026-03-01T00:00:00Z"}
@@ -144,6 +145,19 @@ def test_a_revocation_takes_back_what_was_released(place: Place) -> None:
     *_, anew = place.lines()
     assert (anew["record"], anew["recordseq"]) == (released["record"], 3) and "retracts" not in anew
     assert vault.resolve("crm|PATSUPPORT", plain(released["record"]))  # and resolves again
+
+
+def test_when_somebody_is_woken_tells_no_second_and_no_birthday(place: Place) -> None:
+    place.run("2026-03-03T00:00:00Z", discharge("e1", "2026-03-02T10:15:37Z"))
+    with sqlite3.connect(place.ledger) as ledger:
+        [(told,)] = ledger.execute("SELECT due FROM timelines")
+    ends, majority = from_fhir("2026-03-03T10:00:00Z"), from_fhir("2033-09-13")
+    assert ends and majority and told == ends.time  # of the wait, which ends at 10:15:37
+    horizon = ends.time
+    while (woken := coarse(majority.time, horizon)) > horizon + 32 * DAY:
+        assert woken % (32 * DAY) == 0
+        horizon = woken
+    assert coarse(majority.time, majority.time - DAY) == majority.time  # in time, to the hour
 
 
 def test_one_run_may_release_and_take_back_on_one_route(place: Place) -> None:

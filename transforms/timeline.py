@@ -16,7 +16,7 @@ from apache_beam.typehints.decorators import no_annotations
 from msgspec.structs import replace
 
 from schemas.event import AnyFact, Consent, Identity, Judgement, Made, Milestone, Person, decode, digest
-from schemas.instant import BEGINNING, FOREVER
+from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.stores import Ledger, Opens
@@ -29,6 +29,7 @@ from transforms.rules.timeline import WRITES, Counts, advance
 
 _LOG = logging.getLogger("limen.timeline")
 _NOTHING = Known()
+MONTH = 32 * DAY
 
 
 class Decided(NamedTuple):
@@ -105,7 +106,9 @@ class _Advance(beam.DoFn):
             if self._ledger:
                 held += _held(moved.timeline) - _held(before)
                 name = names[patient]
-                rows.append(Row(name, moved.due, self._ledger.sealed(name, pack(moved.timeline))))
+                rows.append(
+                    Row(name, coarse(moved.due, self._moment.horizon), self._ledger.sealed(name, pack(moved.timeline)))
+                )
         written = [o for verdict in WRITES for o in sorted_out[verdict]]
         kept_back = sorted_out[Verdict.SUPPRESSED] + sorted_out[Verdict.HELD]
         aside = [o for verdict in ASIDE for o in sorted_out[verdict]] + _numbered(made)
@@ -204,6 +207,13 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     changes = tuple({*before.changes, broken})
     after = replace(before, consents=consents, changes=changes, judgements=judgements)
     return _Moved(after, outcomes, Counts(routed, pairs), BEGINNING)  # due at once: the next run tries again
+
+
+def coarse(due: int, horizon: int) -> int:
+    """From when on the ledger wakes a patient, in the clear beside the sealed timeline: never later than `due`, and so
+    coarse that it tells no second of an event and no birthday (of majority)."""
+    grid = MONTH if FOREVER > due > horizon + MONTH else HOUR
+    return due if due == FOREVER else due // grid * grid
 
 
 def _numbered(made: list[Made]) -> list[Outcome]:

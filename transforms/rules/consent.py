@@ -92,10 +92,11 @@ def denies(consent: Consent, scope: Scope, kind: Kind | None = None, classes: Se
     if consent.actions and HARMLESS.issuperset(consent.actions):
         return False
     # Only an actor in the recipient's role says to whom; any other role ("?…") leaves the criterion absent. A name
-    # counts whatever stands before it: a role, or the base URL of an absolute reference.
+    # counts whatever stands before it: a role, or the base URL of an absolute reference. A route that names nobody
+    # (aggregates may) may lead to anybody.
     named = [one for one in consent.recipients if not one.startswith("?")]
     names = [name for one in consent.recipients for name in one.split(ALSO)]
-    return not named or any(name.endswith(tuple(scope.recipients)) for name in names)
+    return not named or not scope.recipients or any(name.endswith(tuple(scope.recipients)) for name in names)
 
 
 def said(consent: Consent) -> int:
