@@ -25,7 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # a rich traceback would print local variables
-    help="Limen, the guarded threshold between a hospital's EHR and a life-science company's CRM.",
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
@@ -50,6 +49,23 @@ Since = Annotated[
     str,
     typer.Option("--since", metavar="RUN", help="The last run that was loaded: only records that later ones wrote."),
 ]
+
+
+def _version(asked: bool) -> None:
+    from pipelines import program
+
+    if asked:
+        print(f"limen {program.VERSION}, source {program.source_digest()}")
+        raise typer.Exit
+
+
+@app.callback()
+def limen(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and source digest.")
+    ] = False,
+) -> None:
+    """Limen, the guarded threshold between a hospital's EHR and a life-science company's CRM."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

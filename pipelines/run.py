@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipelines import keys
+from pipelines import keys, program
 from pipelines.boundary import Boundary
 from pipelines.ledger import LedgerRef, Run, SqlLedger, Standing, beside, consulted, create
 from pipelines.options import Request
@@ -71,6 +71,7 @@ def run(request: Request) -> Done:
 
 
 def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, looks_back: bool) -> dict[str, Any]:
+    decided_by = {"program": f"limen {program.VERSION}", "program_digest": program.source_digest()}
     pieces, size, moment = spans(request.inputs), sum(one.size for one in request.inputs), Moment(request.horizon)
     if request.ledger:
         # Under another policy everything that is shown is looked at again.
@@ -91,6 +92,7 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, 
         "environment": request.policy.environment,
         "run": outputs.run,
         "as_of": text_of(request.horizon),
+        **decided_by,
         "what_if": what_if,
     }
     if sums.broken:
@@ -198,7 +200,8 @@ def _unchanged(request: Request) -> None:
 
 
 def _run_id(request: Request) -> str:
-    """Names a run by what it decides: the contents of its inputs, the policy and the horizon."""
+    """Names a run by what it decides: the contents of its inputs, the policy and the horizon. Not by the program: what
+    has happened is not done again by another version, which verifies it, and the manifest says which one decided."""
     whole = hashlib.sha256()
     for part in (*sorted(one.file for one in request.inputs), request.policy.digest, str(request.horizon)):
         whole.update(f"{len(part)}:{part}".encode())
