@@ -1,7 +1,7 @@
 """The audit record: one for each outcome, PHI-free by type, as columns.
 
 Who: the policy and its digest. What: `event`, a keyed digest of the message, and its type. When: the horizon. Why:
-verdict, reason, where its rule stands, and the consents it rests on. Where: route, purpose, destination, the CRM record.
+verdict, reason, where its rule stands, the consents it rests on. Where: route, purpose, destination, the CRM record.
 How: the recipe in its revision, what was done to each field, and how identifying the result is.
 
 `record` is a pure function of (event, route, policy, verdict, ordinal, copy), never of a token, so that a retry or a

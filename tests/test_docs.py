@@ -281,7 +281,7 @@ def of_readme(folder: Path, change: Callable[[dict[str, Any]], object] = lambda 
 def test_the_readme_s_consent_releases_one_payload(tmp_path: Path) -> None:
     done = decide([of_readme(tmp_path / "feeds")], tmp_path / "out", tmp_path / "state", "2026-05-01")
     assert done.summary["routes"]["patient-support"]["released"] == 1
-    assert [payload["recipe"] for payload in payloads(tmp_path / "out")] == ["patient-support@2"]
+    assert [payload["recipe"] for payload in payloads(tmp_path / "out")] == ["patient-support@3"]
 
 
 @pytest.mark.parametrize(

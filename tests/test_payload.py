@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from test_stages import Keys
 
+from schemas.contract import payload_type, retraction_type
 from schemas.crossing import Alike, Crossing, Deidentified, Entries, Payload, Retraction
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
@@ -51,8 +52,9 @@ def test_lines_are_what_the_encoder_writes(policy: Policy, word: str, retracts: 
     assert len(set(written.ids)) == len(set(written.correlations)) == 12
     assert written.correlations == desk.correlations(one.entries.whats)
     for place, (name, made) in enumerate(zip(written.ids, one.made, strict=True)):
+        type_ = retraction_type(word) if retracts else payload_type(route)
         values = (
-            name, SOURCE, f"limen.{word}.v1", f"{made.values['time']}T00:00:00Z", one.subjects[place],
+            name, SOURCE, type_, f"{made.values['time']}T00:00:00Z", one.subjects[place],
             one.records[place], place + 50, word, word, json.loads(lines[name])["consentref"],
             odd.level(route).label, odd.name, route.recipe_name, written.correlations[place],
             msgspec.Raw(made.data.encode()),

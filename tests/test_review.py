@@ -129,7 +129,7 @@ def test_a_merge_is_reviewed_allowed_and_written_again(merged: Desk) -> None:
     assert merged.decide(asked["patient-support"]["id"]).code == 0
     done = merged.run("2026-03-06", merged.verdicts)
     assert (done["consent"], done["restored"], done["review_closed"], done["released"]) == (1, 1, 1, 0)
-    *_, newest = [one for one in payloads(merged.out) if one["type"] == "limen.patient-support.v1"]
+    *_, newest = [one for one in payloads(merged.out) if one["type"] == "limen.patient-support.v3"]
     assert sorted(one["recordseq"] for one in payloads(merged.out) if one["record"] == newest["record"]) == [1, 2, 3]
     assert "patient-support" not in (left := merged.items("2026-03-07")) and len(left) == 3  # the other routes wait
     again = merged.run("2026-03-07", merged.verdicts)
@@ -207,7 +207,7 @@ def test_without_a_ledger_a_verdict_counts_beside_its_event(desk: Desk) -> None:
     other = desk.folder / "decided"
     done = desk.run("2026-03-06", ADMISSION, SIGNED, CHILD, desk.verdicts, output=other, **none)
     assert (done["routes"]["patient-support"]["released"], done["review"], done["consent"]) == (1, 1, 2)
-    assert [one["type"] for one in payloads(other)] == ["limen.patient-support.v1"]
+    assert [one["type"] for one in payloads(other)] == ["limen.patient-support.v3"]
 
 
 def test_a_verdict_on_another_run_s_item_is_recorded_and_does_nothing(desk: Desk) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.contract import payload_type, retraction_type
 from schemas.crossing import Crossing, Payload
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque, opaques
@@ -37,8 +38,8 @@ class Desk:
         self._references: dict[tuple[bytes, ...], str] = {(): ""}
         self._revision = route.recipe_revision
         self._encoder = msgspec.json.Encoder()
-        self._template = self._written(route, policy)
-        self._retraction = self._template[:-2] + ',"retracts":%d}\n'
+        self._template = self._written(route, policy, payload_type(route)) + "\n"
+        self._retraction = self._written(route, policy, retraction_type(route.route))[:-1] + ',"retracts":%d}\n'
 
     def lines(self, one: Crossing) -> Lines:
         """Ids, correlation ids and lines. An id is a function of (event, route, recipe, ordinal) alone."""
@@ -77,14 +78,14 @@ class Desk:
             found = self._references[consents] = opaque(self._consents.name(consents[0]))
         return found
 
-    def _written(self, route: Route, policy: Policy) -> str:
+    def _written(self, route: Route, policy: Policy, type_: str) -> str:
         """A payload as JSON with a place for each value that differs: opaque words and a number, which need no escape,
         and two texts that are JSON already. A policy with NUL in its words has too many places: no line is written."""
         gap = "\0"
         payload = Payload(
             id=gap,
             source=SOURCE,
-            type=f"limen.{route.route}.v1",
+            type=type_,
             time=gap,
             subject=gap,
             record=gap,
@@ -99,4 +100,4 @@ class Desk:
             data=msgspec.Raw(b"\0"),
         )
         text = self._encoder.encode(payload).decode().replace("%", "%%")
-        return text.replace("\\u0000", "%s").replace("\0", "%s").replace('"recordseq":0', '"recordseq":%d') + "\n"
+        return text.replace("\\u0000", "%s").replace("\0", "%s").replace('"recordseq":0', '"recordseq":%d')
