@@ -323,7 +323,8 @@ def written(out: Path, kind: str) -> list[dict[str, Any]]:
     if kind == "manifest":
         return [json.loads(path.read_bytes()) for path in out.glob("manifest/*.json")]
     if kind == "aggregates":
-        return [row for path in out.glob("aggregates/*.parquet") for row in pq.read_table(path).to_pylist()]
+        found = [row for path in out.glob("aggregates/*.parquet") for row in pq.read_table(path).to_pylist()]
+        return [row | {"day": str(row["day"])} for row in found]
     if kind == "audit":
         return [row | {"horizon": f"{row['horizon']:%Y-%m-%dT%H:%M:%SZ}"} for row in records(out)]
     return [json.loads(line) for line in lines(out, kind)]
