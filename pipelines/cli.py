@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from pipelines.review_cli import review_app
+from pipelines.version_cli import limen
 from schemas.errors import ConfigurationError, LawBroken, LimenError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder hol
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
 export_app = typer.Typer(no_args_is_help=True, help="Runs' payloads as files that a CRM loads today.")
 feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
+app.callback()(limen)
 app.add_typer(keys_app, name="keys")
 app.add_typer(feed_app, name="feed")
 app.add_typer(quarantine_app, name="quarantine")
@@ -49,23 +51,6 @@ Since = Annotated[
     str,
     typer.Option("--since", metavar="RUN", help="The last run that was loaded: only records that later ones wrote."),
 ]
-
-
-def _version(asked: bool) -> None:
-    from pipelines import program
-
-    if asked:
-        print(f"limen {program.VERSION}, source {program.source_digest()}")
-        raise typer.Exit
-
-
-@app.callback()
-def limen(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and source digest.")
-    ] = False,
-) -> None:
-    """Limen, the guarded threshold between a hospital's EHR and a life-science company's CRM."""
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

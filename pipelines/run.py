@@ -117,17 +117,25 @@ def _do(request: Request, outputs: Outputs, keyset: Keyset, standing: Standing, 
 def _pipeline(request: Request, outputs: Outputs, pieces: list[Span], shards: int, moment: Moment) -> None:
     """The graph: blocks from the sources through the boundary to the staging folder."""
     staging, state = str(outputs.staging), str(request.state.absolute())
-    stores = (keys.KeysetRef(state), VaultRef(state), StagedLog(staging), _ledger(request))
-    boundary = Boundary(request.policy, moment, outputs.run, shards, *stores)
+    boundary = Boundary(
+        request.policy,
+        moment,
+        outputs.run,
+        shards,
+        keys=keys.KeysetRef(state),
+        vault=VaultRef(state),
+        log=StagedLog(staging),
+        ledger=_ledger(request),
+    )
     with beam.Pipeline(options=request.beam) as pipeline:
         out = pipeline | "Read" >> ReadBlocks(pieces) | "Boundary" >> boundary
-        _ = out.crm | "ToCrm" >> Stage(staging)
-        _ = out.aggregates | "ToAggregates" >> Stage(staging)
-        _ = out.review | "ToReview" >> Stage(staging)
-        _ = out.quarantine | "ToQuarantine" >> Stage(staging)
-        _ = out.kept | "ToLedger" >> Stage(f"{staging}/ledger")
+        _ = out.crm | "ToCrm" >> Stage(staging, below="crm")
+        _ = out.aggregates | "ToAggregates" >> Stage(staging, below="aggregates")
+        _ = out.review | "ToReview" >> Stage(staging, below="review")
+        _ = out.quarantine | "ToQuarantine" >> Stage(staging, below="quarantine")
+        _ = out.kept | "ToLedger" >> Stage(f"{staging}/ledger", below="")
         for place, counts in enumerate(out.counts):
-            _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts")
+            _ = counts | f"ToCounts{place}" >> Stage(f"{staging}/counts", below="")
 
 
 def _continues(request: Request, run: str, standing: Standing, looks_back: bool) -> None:
