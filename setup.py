@@ -25,7 +25,7 @@ def compiled() -> list[Extension]:
 
 setup(
     name="limen",
-    version="0.1.0",
+    version="0.1.0",  # pipelines/program.py has the same
     description="The guarded threshold between a hospital's EHR and a life-science company's CRM: an Apache Beam job.",
     python_requires=">=3.11",
     packages=find_packages(include=["pipelines*", "transforms*", "schemas*", "policies*"]),

@@ -49,6 +49,7 @@ class Boundary(beam.PTransform):
         moment: Moment,
         run: str,
         shards: int,
+        *,
         keys: Opens[Keyset],
         vault: Opens[Vault],
         log: Opens[AuditLog],
@@ -76,8 +77,14 @@ class Boundary(beam.PTransform):
             decoded.counts, decided.counts, aggregated.counts,
             allowed.counts, suppressed.counts, review.counts, aside.counts,
         )  # fmt: skip
-        effects = (allowed.effects, aggregated.tables, review.effects, aside.effects)
-        return Boundary.Out(*effects, decided.kept, counts)
+        return Boundary.Out(
+            crm=allowed.effects,
+            aggregates=aggregated.tables,
+            review=review.effects,
+            quarantine=aside.effects,
+            kept=decided.kept,
+            counts=counts,
+        )
 
     def _audit(self, branch: str) -> Audit:
         return Audit(branch, self._policy, self._moment, self._run, self._keys, self._log)

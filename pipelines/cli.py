@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from pipelines.review_cli import review_app
+from pipelines.version_cli import limen
 from schemas.errors import ConfigurationError, LawBroken, LimenError
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # a rich traceback would print local variables
-    help="Limen, the guarded threshold between a hospital's EHR and a life-science company's CRM.",
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
 export_app = typer.Typer(no_args_is_help=True, help="Runs' payloads as files that a CRM loads today.")
 feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
+app.callback()(limen)
 app.add_typer(keys_app, name="keys")
 app.add_typer(feed_app, name="feed")
 app.add_typer(quarantine_app, name="quarantine")

@@ -29,7 +29,8 @@ _LOCK = "keyset.lock"
 _README = "README.txt"
 _NOTICE = b"""\
 DEVELOPMENT KEYS. DO NOT USE THEM FOR REAL PATIENTS IN PRODUCTION.
-Limen made them on first use. Production names a key reference and a database instead.
+Limen made them on first use, as files in this folder. Keys of a key service and a vault in a database server cannot be
+named yet: that is not built.
 Whoever holds keyset.json can link what left to patients; whoever holds quarantine/private.key or review/private.key
 can read sealed messages. Losing keyset.json gives every patient new identifiers. Keep this folder private; back it up.
 """

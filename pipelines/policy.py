@@ -4,6 +4,7 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import yaml
 from pydantic import ValidationError
@@ -44,7 +45,9 @@ def load(folder: Path) -> Policy:
     for name in names:
         try:
             raw = (folder / name).read_bytes()
-            parsed[name] = yaml.load(raw, Loader=_OnceLoader)  # noqa: S506  a SafeLoader that refuses repeated keys
+            parsed[name] = yaml.load(raw, Loader=_OnceLoader)  # noqa: S506  a SafeLoader that refuses more
+        except _ControlCharacter:
+            raise ConfigurationError("--policy", f"{name} holds a control character", "mend the file") from None
         except (OSError, yaml.YAMLError, ValueError):
             raise ConfigurationError("--policy", f"{name} is not readable YAML", "mend the file") from None
         whole.update(b"%d:%b%d:%b" % (len(name), name.encode(), len(raw), raw))
@@ -75,8 +78,19 @@ def _where(place: tuple[int | str, ...], routes: list[str]) -> str:
     return f"{name}: {'.'.join(str(part) for part in rest)}" if rest else name
 
 
+class _ControlCharacter(ValueError):
+    """A text holds a character that no eye sees."""
+
+
 class _OnceLoader(yaml.SafeLoader):
-    """YAML's safe loader; a key that stands twice is an error, since the second would silently win."""
+    """YAML's safe loader; a key that stands twice is an error, since the second would silently win, and so is a control
+    character: words of a policy stand in payloads, paths and terminals. Only the lines of a long text may end."""
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        text = str(super().construct_scalar(node))
+        if any(category(one) == "Cc" and one != "\n" for one in text):
+            raise _ControlCharacter
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]

@@ -20,7 +20,7 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     if done.keys_made:
-        console.print("[bold]development keys were made[/]: for tests only, production names its own")
+        console.print("[bold]development keys were made[/]: for tests only; keys of a key service cannot be named yet")
     head = "released" if not done.repeated else "had run already, verified: released"
     console.print(f"[bold]{head} {summary['released']:,}[/] of {summary['pairs']:,} pairs (event, route)")
     console.print(

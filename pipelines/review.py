@@ -5,13 +5,15 @@
     decide   the same, and adds a signed verdict to a file, which is input of a run
 
 The access log lies with what was accessed: whoever shows an item needs the reviewers' key and no state folder, and who
-holds the folder sees who looked (45 CFR 164.312(b), audit controls). It is only ever appended to.
+holds the folder sees who looked (45 CFR 164.312(b), audit controls). It is only ever appended to, and its time is the
+wall clock's, whatever instant a test of the deadlines names.
 """
 
 import fcntl
 import getpass
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pipelines import keys, published
 from schemas.errors import ConfigurationError, LawBroken, StoreError
 from schemas.instant import from_fhir, micros, text_of
+from schemas.manifest import Signed
 from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.verdict import NONCE, Because, Matter, Said, event
@@ -50,12 +53,13 @@ class Answer(NamedTuple):
 # --- what waits ----------------------------------------------------------------------------------------------------
 
 
-def waiting(folder: Path, instant: int) -> tuple[list[Item], int]:
+def waiting(folder: Path, as_of: str | None) -> tuple[list[Item], int]:
     """The open items whose deadline lies ahead, the most urgent first, and how many others nobody answered in time.
 
     Raises ConfigurationError where there is no run, LawBroken if the items are not those that a run published.
     """
-    items = _open(folder, None).values()
+    runs = published.runs(folder)
+    items, instant = _open(folder, runs).values(), _instant(as_of, runs)
     ahead = sorted((one for one in items if instant < _time(one.deadline)), key=lambda one: (one.deadline, one.id))
     return ahead, len(items) - len(ahead)
 
@@ -73,11 +77,22 @@ def subject(one: Subject) -> dict[str, Any]:
     return {"system": system, "identifier": value, "visit": event_.visit, "time": at, "message_type": event_.type}
 
 
-def instant(text: str | None) -> int:
-    """The instant that a command means; a date is its beginning. Raises ConfigurationError."""
-    if text is None:
-        return micros(datetime.now(UTC).replace(microsecond=0))
-    found = from_fhir(text)
+def now() -> int:
+    """The wall clock, to the second."""
+    return micros(datetime.now(UTC).replace(microsecond=0))
+
+
+def _instant(as_of: str | None, runs: Sequence[Signed], *environments: str) -> int:
+    """The instant it is: a deadline is kept, and a verdict dated, by the wall clock. Where nothing is for real, in runs
+    of policies of the environment `test`, a command may name another; a date is its beginning.
+
+    Raises ConfigurationError.
+    """
+    if as_of is None:
+        return now()
+    if {*environments, *(str(run.facts.get("environment")) for run in runs)} != {"test"}:
+        raise ConfigurationError("--as-of", "it is for policies of environment test", "leave it out: it is now")
+    found = from_fhir(as_of)
     if found is None:
         raise ConfigurationError("--as-of", "not a time", "write it as 2026-05-01T12:00:00Z or 2026-05-01")
     return found.time
@@ -87,20 +102,19 @@ def instant(text: str | None) -> int:
 
 
 def opened(
-    folder: Path, name: str, key: Path, verb: str, by: str | None, public: bytes | None = None, as_of: int | None = None
+    folder: Path, name: str, key: Path, verb: str, by: str | None, runs: Sequence[Signed] | None = None
 ) -> Opened:
-    """Open an item's subject, once the access is on record. `public`: the key that must have signed the run.
+    """Open an item's subject, once the access is on record. `runs`: those of the folder, where they were read already.
 
     Raises ConfigurationError: no such item, no such key, or no place for the record.
     """
     private = keys.private_key(key)
-    item = _open(folder, public).get(name)
+    item = _open(folder, published.runs(folder) if runs is None else runs).get(name)
     if item is None:
         raise ConfigurationError("ID", "no such item is open", "see limen review list")
     holder = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-    at = text_of(instant(None) if as_of is None else as_of)
     keyid = hashlib.sha256(holder).hexdigest()[:16]
-    access = {"at": at, "verb": verb, "item": name, "by": by or _login(), "key": keyid}
+    access = {"at": text_of(now()), "verb": verb, "item": name, "by": by or _login(), "key": keyid}
     (folder / ACCESS).parent.mkdir(mode=0o700, exist_ok=True)
     _append(folder / ACCESS, msgspec.json.encode(access) + b"\n", "DIR")
     try:
@@ -112,10 +126,12 @@ def opened(
 
 
 def decide(
-    folder: Path, name: str, key: Path, answer: Answer, state: Path, policy: Policy, output: Path, said: int
+    folder: Path, name: str, key: Path, answer: Answer, state: Path, policy: Policy, output: Path, as_of: str | None
 ) -> None:
     """Add a signed verdict on an item to `output`. Raises ConfigurationError if it would not count."""
     keyset = keys.load(state)
+    runs = published.runs(folder, keyset.public_key)
+    said = _instant(as_of, runs, policy.environment)
     if answer.because not in set(Because):
         raise ConfigurationError("--because", "unknown code", f"name one of {', '.join(Because)}")
     if answer.role not in policy.review.roles:
@@ -123,7 +139,7 @@ def decide(
         raise ConfigurationError("--role", "the policy knows no such role", f"name one of {known}")
     if not answer.by.strip() or not answer.by.isprintable() or len(answer.by) > 100:
         raise ConfigurationError("--by", "no name", "say who decides")
-    item, subject_ = opened(folder, name, key, "decide", answer.by, keyset.public_key, said)
+    item, subject_ = opened(folder, name, key, "decide", answer.by, runs)
     reason = reason_of(subject_.question)
     if reason is None or reason != item.reason:
         raise ConfigurationError("ID", "it asks nothing that a verdict could answer", "mend what caused it, run again")
@@ -169,11 +185,11 @@ def _append(path: Path, line: bytes, option: str) -> None:
 # --- what runs published -------------------------------------------------------------------------------------------
 
 
-def _open(folder: Path, public: bytes | None) -> dict[str, Item]:
+def _open(folder: Path, runs: Sequence[Signed]) -> dict[str, Item]:
     """The items that no later line closed, by id; of the files that the signed manifests name, and of no other."""
     asked: dict[str, Item] = {}
     closed: set[str] = set()
-    for _, content in published.files(folder, published.runs(folder, public), "review", ".jsonl"):
+    for _, content in published.files(folder, runs, "review", ".jsonl"):
         for line in content.splitlines():
             one = msgspec.json.decode(line, type=dict[str, Any])
             if "closed" in one:

@@ -13,7 +13,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, 
 ReviewFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder with review/.")]
 ItemId = Annotated[str, typer.Argument(metavar="ID", help="The item's id, as review list prints it.")]
 ReviewKey = Annotated[Path, typer.Option("--private-key", help="The reviewers' private key.")]
-At = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="The instant it is; default: now.")]
+At = Annotated[
+    str | None, typer.Option("--as-of", metavar="TIME", help="The instant it is, for tests of the deadlines.")
+]
 
 
 @review_app.command("list")
@@ -24,7 +26,7 @@ def review_list(folder: ReviewFolder, as_of: At = None, as_json: AsJson = False)
     """
     from pipelines import review
 
-    waiting, overdue = review.waiting(folder, review.instant(as_of))
+    waiting, overdue = review.waiting(folder, as_of)
     if as_json:
         print(json.dumps({"items": [review.shown(item) for item in waiting], "overdue": overdue}))
         return
@@ -82,5 +84,5 @@ def review_decide(
         raise ConfigurationError("--allow", "say either --allow or --deny", "name one of the two")
     answer = review.Answer("allow" if allow else "deny", by, role, because)
     known = policies.load(policy or policies.default())
-    review.decide(folder, item, private_key, answer, state, known, output, review.instant(as_of))
+    review.decide(folder, item, private_key, answer, state, known, output, as_of)
     print(f"verdict added to {output}: give it to the next run as --input")

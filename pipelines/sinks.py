@@ -1,8 +1,11 @@
 """Where files go until the run commits: below the staging folder, written aside and renamed, so that none is ever half
-there and a retried bundle writes the same again. The audit log is durable before it returns."""
+there and a retried bundle writes the same again. The audit log is durable before it returns.
+
+Each sink is bound to one folder and refuses a file that belongs elsewhere: what is for the hospital alone cannot be
+written among what leaves, however the graph is wired."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.audit_record import UNIQUE
+from schemas.errors import LawBroken
 
 
 class StagedLog(NamedTuple):
@@ -35,22 +39,26 @@ class StagedLog(NamedTuple):
 
 
 class Stage(beam.PTransform):
-    """(path below `folder`, content) → a file there."""
+    """(path below `folder`, content) → a file there. `below`: the one folder in it that this sink may write to, at any
+    depth; "": the folder itself and none in it. Raises LawBroken for any other file."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, below: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder, self._below = folder, below
 
     def expand(self, files: beam.PCollection[tuple[str, bytes]]) -> beam.PCollection[None]:
-        return files | "Write" >> beam.ParDo(_Write(self._folder))
+        return files | "Write" >> beam.ParDo(_Write(self._folder, self._below))
 
 
 class _Write(beam.DoFn):
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+    def __init__(self, folder: str, below: str) -> None:
+        self._folder, self._below = Path(folder), below
 
     def process(self, file: tuple[str, bytes]) -> None:
         name, content = file
+        first, *more = PurePosixPath(name).parts
+        if (first if more else "") != self._below or ".." in more:
+            raise LawBroken("a_file_of_another_sink")  # without its name, which may say whose it is
         target = self._folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -1,4 +1,4 @@
-"""The token vault in SQL: SQLite in the state folder by default, PostgreSQL by address.
+"""The token vault in SQL: SQLite in the state folder; PostgreSQL by address, which no option names yet.
 
     patients    fingerprint → data key wrapped under the vault's wrap key, identity sealed under the data key
     records     (fingerprint, scope) → record key, and whether it is severed
@@ -129,7 +129,8 @@ class VaultRef:
 
 
 class SqlVault:
-    """`schemas.stores.Vault`, and `shred`. Safe under any number of processes and threads.
+    """`schemas.stores.Vault`, and what no stage asks for: `find`, for the score; `resolve` and `shred`, the way back
+    and its end, for which there is no verb yet. Safe under any number of processes and threads.
 
     Opening makes the tables on first use. Raises StoreError: "vault_of_another_keyset", "vault_unavailable" (retry),
     "vault_row_corrupt", "vault_scope_missing", "vault_patient_missing".

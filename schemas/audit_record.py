@@ -1,8 +1,8 @@
 """The audit record: one for each outcome, PHI-free by type, as columns.
 
 Who: the policy and its digest. What: `event`, a keyed digest of the message, and its type. When: the horizon. Why:
-verdict, reason, rule and the consents it rests on. Where: route, purpose, destination, the CRM record. How: the recipe
-in its revision, what was done to each field, and how identifying the result is.
+verdict, reason, where its rule stands, the consents it rests on. Where: route, purpose, destination, the CRM record.
+How: the recipe in its revision, what was done to each field, and how identifying the result is.
 
 `record` is a pure function of (event, route, policy, verdict, ordinal, copy), never of a token, so that a retry or a
 second run writes the same records; over a ledger the run stands for the route of an outcome that has none.
@@ -51,31 +51,63 @@ SCHEMA = pa.schema(
     metadata={"limen.audit": str(VERSION)},
 )
 
-# Which rule gave a reason: where an auditor reads on.
+_RULES = "transforms/rules"
+# Where an auditor reads on: the file, or the files, in which a reason is given.
 RULES: Mapping[Reason, str] = {
     **dict.fromkeys(
         (
             Reason.PERMITTED, Reason.NO_CONSENT_NEEDED, Reason.NO_CONSENT, Reason.OUT_OF_SCOPE, Reason.NOT_COVERED,
             Reason.EXPIRED, Reason.REVOKED, Reason.DENIED, Reason.CONSENT_UNCLEAR, Reason.IDENTITY_CHANGED,
+            Reason.PERMIT_INCOMPLETE,
         ),
-        "transforms/rules/consent.py",
+        f"{_RULES}/consent.py",
     ),
     **dict.fromkeys(
         (
             Reason.SUPERSEDED, Reason.CANCELLED, Reason.CANCELLATION, Reason.AFTER_HORIZON, Reason.ROUTE_OFF,
             Reason.SHADOW, Reason.CONFLICTING_COPY, Reason.NO_TIME, Reason.TOO_LATE, Reason.SENSITIVE, Reason.DECEASED,
-            Reason.MINOR, Reason.WINDOW_OPEN, Reason.WINDOW_CLOSED, Reason.REVIEWED, Reason.REVIEW_EXPIRED,
-            Reason.REFILLED, Reason.STUDY_NOT_APPROVED,
+            Reason.MINOR, Reason.WINDOW_OPEN, Reason.WINDOW_CLOSED, Reason.REVIEWED, Reason.REFILLED,
+            Reason.STUDY_NOT_APPROVED, Reason.FILTERED, Reason.NOT_ENROLLED,
         ),
-        "transforms/rules/known.py",
+        f"{_RULES}/known.py",
     ),
+    Reason.REVIEW_EXPIRED: f"{_RULES}/reviewing.py",
     **dict.fromkeys(
-        (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), "transforms/rules/first_copy.py"
+        (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), f"{_RULES}/first_copy.py"
     ),
-    Reason.PERMIT_INCOMPLETE: "transforms/rules/jurisdiction.py",
-    **dict.fromkeys((Reason.INVALID_SIGNATURE, Reason.ROLE_NOT_ALLOWED), "transforms/rules/verdicts.py"),
+    Reason.ROLE_NOT_ALLOWED: f"{_RULES}/verdicts.py",
+    Reason.INVALID_SIGNATURE: f"schemas/verdict.py {_RULES}/envelope.py",
+    **dict.fromkeys((Reason.UNKNOWN_FORMAT, Reason.EMPTY_FILE, Reason.DEFECT), "transforms/decode.py"),
+    Reason.TOO_LARGE: f"transforms/decode.py {_RULES}/envelope.py",
+    **dict.fromkeys(
+        (
+            Reason.TOO_DEEP, Reason.DUPLICATE_JSON_KEY, Reason.UNKNOWN_KIND, Reason.DELETION, Reason.NOTIFICATION,
+            Reason.FETCH_NEEDED,
+        ),
+        f"{_RULES}/envelope.py",
+    ),
+    Reason.INVALID_ENVELOPE: f"{_RULES}/envelope.py {_RULES}/verdicts.py schemas/verdict.py",
+    **dict.fromkeys((Reason.BAD_CHARSET, Reason.BAD_DELIMITERS), f"{_RULES}/hl7.py"),
+    Reason.BAD_ENCODING: f"{_RULES}/hl7.py {_RULES}/hl7_events.py",
+    Reason.NO_TYPE: f"{_RULES}/hl7_events.py",
+    **dict.fromkeys((Reason.NO_PATIENT, Reason.WRONG_ENVIRONMENT), f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py"),
+    Reason.MALFORMED: " ".join(
+        f"{_RULES}/{name}.py" for name in ("hl7", "hl7_events", "envelope", "fhir_events", "notification")
+    ),
+    Reason.CONSENT_OF_NOBODY: " ".join(
+        f"{_RULES}/{name}.py" for name in ("fhir_consent", "hl7_consent", "hl7_events", "envelope")
+    ),
+    Reason.UNKNOWN_MODIFIER: f"{_RULES}/fhir_events.py {_RULES}/envelope.py",
+    Reason.NO_MILESTONE: f"{_RULES}/fhir_events.py",
+    Reason.NO_ROUTE: f"{_RULES}/hl7_events.py {_RULES}/envelope.py {_RULES}/first_copy.py",
+    Reason.DEMOGRAPHICS: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py {_RULES}/first_copy.py",
 }  # fmt: skip
-READING = "transforms/decode.py"  # every other reason
+TIMELINE = "transforms/timeline.py"  # where a defect is caught of what had been read: it is then not rejected
+
+
+def rule_of(reason: Reason, verdict: Verdict) -> str:
+    """Where the rule stands that gave a reason, for the column `rule`."""
+    return TIMELINE if reason is Reason.DEFECT and verdict is not Verdict.REJECTED else RULES[reason]
 
 
 class Words(NamedTuple):
@@ -167,7 +199,7 @@ class Records:
             "type": words(one.type for one in alike),
             "verdict": words(one.verdict for one in alike),
             "reason": words(one.reason for one in alike),
-            "rule": words(RULES.get(one.reason, READING) for one in alike),
+            "rule": words(rule_of(one.reason, one.verdict) for one in alike),
             "route": words(self._routes),
             "purpose": words(its.purpose for its in of_route),
             "destination": words(its.destination for its in of_route),

@@ -5,6 +5,7 @@ writes. It is named by the route's `recipe_revision` and, once published, never 
 recipe, the destination, the level, the envelope) wants a new revision, and with that a new file beside the old one.
 Closed everywhere: a what-if payload, or one of a shape that is not promised, is of no contract.
 A retraction says nothing that a recipe makes, so one contract serves the retractions of all routes and policies.
+A line's `type` says of which contract it is: another shape has another type (CloudEvents 1.0 primer, versioning).
 Sources: CloudEvents 1.0 (attributes; Integer is 32 bits), 45 CFR 162.406 (NPI), DESIGN section 7 (crm/<route>/*.jsonl).
 """
 
@@ -24,7 +25,7 @@ Schema = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-RETRACTION_REVISION = 1  # a step of it, and a new file beside the old one, is what a changed Retraction wants
+RETRACTION_REVISION = 2  # a step of it, and a new file beside the old one, is what a changed Retraction wants
 AFTER_REVOCATION: tuple[str, ...] = get_args(Route.model_fields["after_revocation"].annotation)
 
 _OPAQUE = f"[{ALPHABET.decode()}]{{32}}"  # 16 bytes
@@ -36,6 +37,16 @@ _NAME = "[a-z][a-z0-9-]{0,39}"
 def file_name(route: Route) -> str:
     """Under which a contract is published."""
     return f"{route.route}.v{route.recipe_revision}.schema.json"
+
+
+def payload_type(route: Route) -> str:
+    """The CloudEvents `type` of a route's payloads: that of the contract."""
+    return f"limen.{route.route}.v{route.recipe_revision}"
+
+
+def retraction_type(route: str) -> str:
+    """The CloudEvents `type` of a route's retractions, which say the same on all routes."""
+    return f"limen.{route}.retraction.v{RETRACTION_REVISION}"
 
 
 def published(route: Route, policy: Policy) -> bytes:
@@ -75,7 +86,7 @@ def retraction() -> Schema:
     said: dict[str, Schema] = {
         "id": _matching(f"{_OPAQUE}-[1-9][0-9]*-[1-9][0-9]*-retraction"),
         "source": {"const": "urn:limen:boundary"},
-        "type": _matching(rf"limen\.{_NAME}\.v1"),
+        "type": _matching(retraction_type(_NAME).replace(".", r"\.")),
         "time": _matching(f"{_DATE}T00:00:00Z") | {"format": "date-time"},
         "subject": _matching(_OPAQUE),
         "record": _matching(_OPAQUE),
@@ -113,7 +124,7 @@ def _attributes(route: Route, policy: Policy) -> dict[str, Schema]:
     return {
         "id": _matching(f"{_OPAQUE}-{route.recipe_revision}-[1-9][0-9]*"),
         "source": {"const": "urn:limen:boundary"},
-        "type": {"const": f"limen.{route.route}.v1"},
+        "type": {"const": payload_type(route)},
         "time": _matching(f"{_DATE}T00:00:00Z") | {"format": "date-time"},
         "subject": _matching(_OPAQUE),
         "record": _matching(_OPAQUE),

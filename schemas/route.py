@@ -125,4 +125,6 @@ class Route(Strict):
             raise ValueError("the time of a payload is cut to its day")
         if self.delivers == "aggregates" and "day" not in outbound:
             raise ValueError("aggregates need a row for the day, which is counted when it is over")
+        if self.delivers == "aggregates" and not {"route", "run", "policy", "patients"}.isdisjoint(outbound):
+            raise ValueError("a table of aggregates has columns route, run, policy and patients of its own")
         return self

@@ -16,7 +16,7 @@ class Opens(Protocol[T_co]):
 
 
 class Vault(Protocol):
-    """The stable, random record key of each (scope, patient), and the way back.
+    """The stable, random record key of each (scope, patient).
 
     `scope` is "destination|purpose": two scopes share nothing. `patient` is opaque to the vault.
     All methods raise StoreError with a constant code.
@@ -34,16 +34,8 @@ class Vault(Protocol):
         """Let the record keys of these patients resolve no more, until `records` revives them."""
         ...
 
-    def find(self, scope: str, patient: str) -> bytes | None:
-        """The record key, if there is one. Makes none."""
-        ...
-
     def close(self) -> None:
         """Let go of what `open` took hold of."""
-        ...
-
-    def resolve(self, scope: str, record: bytes) -> str | None:
-        """The patient of a record key; None if it is unknown in this scope or its patient was shredded."""
         ...
 
 

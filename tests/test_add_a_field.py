@@ -64,7 +64,7 @@ def test_the_walk(tree: Path, tmp_path: Path) -> None:
     before = said(tree, *quick, *suites)
     assert before.returncode == 1 and "publish it: limen contracts docs/contracts" in before.stdout
     published = said(tree, "pipelines.cli", "contracts", "docs/contracts")
-    assert "patient-support.v3.schema.json" in published.stdout, published.stderr
+    assert "patient-support.v4.schema.json" in published.stdout, published.stderr
     after = said(tree, *quick, *suites)
     assert after.returncode == 0, after.stdout
 

@@ -1,6 +1,8 @@
 """Aggregates: distinct patients in cells of at least k, each day once when it is over, and nobody who said no."""
 
 import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from io import BytesIO
@@ -16,9 +18,12 @@ from hospital_files import admission, by_identifier, decide, ndjson, permit, rec
 from pipelines import policy as policies
 from schemas.instant import DAY, from_fhir
 from schemas.policy import Policy
+from schemas.route import Route
 from transforms.aggregate import Aggregate
 
 SYSTEM = "urn:id:GENERAL"
+COLUMNS = ["route", "run", "policy", "day", "milestone", "service_class", "patients"]
+PAGE = Path(__file__).parent.parent / "docs/contracts.md"
 Cell = tuple[str, str, str, int]  # day, milestone, service class, patients
 
 # --- the stage ----------------------------------------------------------------------------------------------------
@@ -57,7 +62,7 @@ def contributions(cells: list[Cell]) -> bytes:
 
 def table_cells(content: bytes | Path) -> set[Cell]:
     rows = pq.read_table(BytesIO(content) if isinstance(content, bytes) else content).to_pylist()
-    cells = {(row["day"], row["milestone"], row["service_class"], row["patients"]) for row in rows}
+    cells = {(str(row["day"]), row["milestone"], row["service_class"], row["patients"]) for row in rows}
     assert len(cells) == len(rows)
     return cells
 
@@ -176,10 +181,50 @@ def test_a_contribution_without_a_patient_key_in_it(tmp_path: Path) -> None:
     feed = feeds(tmp_path / "in", (stay(m, 1) for m in range(11)))
     decide([feed], tmp_path / "out", tmp_path / "state", "2026-04-01")
     for file in (tmp_path / "out").glob("aggregates/*.parquet"):
-        assert pq.read_table(file).schema.names == ["day", "milestone", "service_class", "patients"]
+        assert pq.read_table(file).schema.names == COLUMNS
     contributions = [r for r in records(tmp_path / "out") if r["verdict"] == "released"]
     assert len(contributions) == 22
     assert not any(r["payload"] or r["crm_record"] for r in contributions)
+
+
+def test_tables_of_all_routes_and_runs_lie_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads them all at once can tell them apart, as the page shows; a sum over all counts patients twice."""
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    feed = feeds(tmp_path / "in", (stay(m, 1) for m in range(12)))
+    other = feeds(tmp_path / "in2", (stay(m, 2) for m in range(13)))
+    runs = [
+        decide([one], tmp_path / f"out{place}", tmp_path / "state", "2026-04-01").summary["run"]
+        for place, one in enumerate((feed, other))
+    ]
+    for place in (0, 1):
+        shutil.copytree(tmp_path / f"out{place}/aggregates", tmp_path / "out/aggregates", dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    everything = "read_parquet('out/aggregates/*.parquet')"
+    assert set(duckdb.sql(f"SELECT route, run, policy, patients FROM {everything}").fetchall()) == {
+        (route, run, "limen-default@1", patients)
+        for run, patients in zip(runs, (12, 13), strict=True)
+        for route in ("closed-loop", "operations")
+    }
+    [query] = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    shown = [(str(day), *rest) for day, *rest in duckdb.sql(query).fetchall()]
+    assert shown == [("2026-03-01", "admitted", "inpatient", 12), ("2026-03-02", "admitted", "inpatient", 13)]
+
+
+def test_the_page_names_every_column_of_an_aggregate(policy: Policy) -> None:
+    [table] = re.findall(r"^\| column .*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    named = [name for row in table.strip().splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert named == COLUMNS
+    for route in policy.routes:
+        if route.delivers == "aggregates":
+            assert [row.to for row in route.recipe if row.to] == COLUMNS[3:-1]
+
+
+@pytest.mark.parametrize("column", ["route", "run", "policy", "patients"])
+def test_a_recipe_cannot_say_whose_a_row_is(policy: Policy, column: str) -> None:
+    route = next(one for one in policy.routes if one.route == "operations").model_dump(mode="json", by_alias=True)
+    next(row for row in route["recipe"] if row["to"] == "milestone")["to"] = column
+    with pytest.raises(ValueError, match="columns route, run, policy and patients of its own"):
+        Route.model_validate(route)
 
 
 def test_a_value_outside_of_a_closed_set_is_a_cell_of_its_own(tmp_path: Path) -> None:

@@ -111,12 +111,12 @@ def test_the_contract_of_retractions_changes_only_with_a_step(
     policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: (tmp_path / name).read_bytes() for name in publish_contracts(tmp_path, policy)}
-    assert "retraction.v1.schema.json" in before
+    assert "retraction.v2.schema.json" in before
     monkeypatch.setattr(contracts, "AFTER_REVOCATION", ("delete",))
-    with pytest.raises(ConfigurationError, match="retraction.v1.schema.json was published otherwise; step"):
+    with pytest.raises(ConfigurationError, match="retraction.v2.schema.json was published otherwise; step"):
         publish_contracts(tmp_path, policy)
-    monkeypatch.setattr(contracts, "RETRACTION_REVISION", 2)
-    assert publish_contracts(tmp_path, policy) == ["retraction.v2.schema.json"]
+    monkeypatch.setattr(contracts, "RETRACTION_REVISION", 3)
+    assert publish_contracts(tmp_path, policy) == ["retraction.v3.schema.json"]
     assert before.items() <= {path.name: path.read_bytes() for path in tmp_path.iterdir()}.items()
 
 
@@ -127,7 +127,7 @@ def test_the_command_publishes(
         return command(capsys, monkeypatch, "contracts", tmp_path / "contracts")
 
     assert limen().code == 0
-    names = {*(file_name(one) for one in routes(policy)), "retraction.v1.schema.json"}
+    names = {*(file_name(one) for one in routes(policy)), "retraction.v2.schema.json"}
     assert {path.name for path in (tmp_path / "contracts").iterdir()} == names
     assert "nothing new" in limen().out
     (tmp_path / "contracts" / file_name(routes(policy)[0])).write_bytes(b"{}")
@@ -175,11 +175,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return payloads(folder / "out")
 
 
+def kind(line: dict[str, Any]) -> str:
+    """What the `type` of a line says that it is, and nothing else of the line: all retractions are of one contract."""
+    return re.sub(r"^limen\.[a-z0-9-]+\.retraction\.", "limen.retraction.", line["type"])
+
+
 @pytest.fixture(scope="module")
 def schemas() -> dict[str, dict[str, Any]]:
-    """The published contracts, by the `recipe` of a payload."""
+    """The published contracts, by the `type` of a line."""
     named = (re.fullmatch(r"(.*)\.v(\d+)\.schema\.json", path.name) for path in PUBLISHED.iterdir())
-    return {f"{one[1]}@{one[2]}": json.loads((PUBLISHED / one[0]).read_bytes()) for one in named if one}
+    return {f"limen.{one[1]}.v{one[2]}": json.loads((PUBLISHED / one[0]).read_bytes()) for one in named if one}
 
 
 @pytest.fixture(scope="module")
@@ -197,14 +202,13 @@ def test_every_line_is_of_its_contract_and_of_no_other(
     validators = {name: Draft202012Validator(schema) for name, schema in schemas.items()}
     of: Counter[str] = Counter()
     for line in (*written, *stream):
-        name = "retraction@1" if "retracts" in line else line["recipe"]
+        name = kind(line)
         errors = validators[name].iter_errors(line)
         assert [(list(error.path), error.validator) for error in errors] == []
         of[name] += 1
-    assert of.total() > 300 and of["retraction@1"] > 10 and len(of) > 2
+    assert of.total() > 300 and of["limen.retraction.v2"] > 10 and len(of) > 2
     for line in (*stream[:20], *[one for one in stream if "retracts" in one][:20]):
-        name = "retraction@1" if "retracts" in line else line["recipe"]
-        assert [one for one, validator in validators.items() if validator.is_valid(line)] == [name]
+        assert [one for one, validator in validators.items() if validator.is_valid(line)] == [kind(line)]
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -235,7 +239,7 @@ def test_what_is_not_promised_is_refused(
     right = next(payload for payload in written if "clinician_npi" in payload["data"])
     wrong = copy.deepcopy(right)
     spoil(wrong)
-    schema = schemas[right["recipe"]]
+    schema = schemas[kind(right)]
     assert wrong != right and not refused(right, schema)
     assert refused(wrong, schema)
 

@@ -445,6 +445,18 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
         edited("consent-forms.yaml", ('"LIMEN|patient-support"', '"urn:limen:form|patient-support"')),
         "two forms of one code",
     ),
+    "a word with NUL": (
+        edited(SUPPORT, ("  name: crm", '  name: "cr\\0m"')),
+        "patient-support.yaml holds a control character",
+    ),
+    "a word that moves the cursor": (
+        edited("policy.yaml", ("jurisdiction: US", 'jurisdiction: "US\\e[2K"')),
+        "policy.yaml holds a control character",
+    ),
+    "a key with a control character": (
+        edited("policy.yaml", ("zone: UTC  ", '"zo\\x85ne": UTC  ')),
+        "policy.yaml holds a control character",
+    ),
     "a form without a system": (edited("consent-forms.yaml", ("LIMEN|patient", "LIMEN-patient")), "forms"),
     "no table of forms": (lambda bundle: (bundle / "consent-forms.yaml").unlink(), "consent-forms.yaml is missing"),
     "a profile that there is not": (

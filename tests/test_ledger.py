@@ -131,7 +131,8 @@ def test_a_revocation_takes_back_what_was_released(place: Place) -> None:
     done = place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
     [_, taken] = place.lines()
     assert (done.summary["retracted"], done.summary["released"]) == (2, 0)
-    same = ("source", "record", "subject", "dest", "purpose", "recipe", "correlationid", "type")
+    same = ("source", "record", "subject", "dest", "purpose", "recipe", "correlationid")
+    assert (released["type"], taken["type"]) == ("limen.patient-support.v3", "limen.patient-support.retraction.v2")
     assert {name: taken[name] for name in same} == {name: released[name] for name in same}
     assert (taken["recordseq"], taken["retracts"]) == (2, 1) and taken["id"] != released["id"]
     assert taken["data"] == {"after_revocation": "delete"} and not taken["consentref"]  # neutral: no cause is given

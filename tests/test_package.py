@@ -12,7 +12,7 @@ from pkgutil import iter_modules
 import msgspec
 import pytest
 
-from pipelines import keys
+from pipelines import keys, program
 from schemas.errors import MessageError
 from schemas.outcome import Reason
 from schemas.seal import QUARANTINE_INFO, Quarantined, seal
@@ -54,6 +54,7 @@ def test_every_module_and_policy_file_is_packaged(wheel: zipfile.ZipFile) -> Non
 def test_the_command_is_limen(wheel: zipfile.ZipFile) -> None:
     [name] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert wheel.read(name).decode().split() == ["[console_scripts]", "limen", "=", "pipelines.cli:main"]
+    assert Path(str(wheel.filename)).name.startswith(f"limen-{program.VERSION}-")
 
 
 def loaded(*arguments: str | Path) -> set[str]:
@@ -78,10 +79,11 @@ def sealed(state: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("verb", ["help", "run help", "keys new", "quarantine open"])
+@pytest.mark.parametrize("verb", ["help", "version", "run help", "keys new", "quarantine open"])
 def test_these_verbs_start_without_beam(verb: str, state: Path, tmp_path: Path) -> None:
     arguments: dict[str, list[str | Path]] = {
         "help": ["--help"],
+        "version": ["--version"],
         "run help": ["run", "--help"],
         "keys new": ["keys", "new", tmp_path / "new"],
         "quarantine open": ["quarantine", "open", sealed(state), "--private-key", state / "quarantine/private.key"],

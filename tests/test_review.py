@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_merge_is_reviewed_allowed_and_written_again(merged: Desk) -> None:
     assert merged.decide(asked["patient-support"]["id"]).code == 0
     done = merged.run("2026-03-06", merged.verdicts)
     assert (done["consent"], done["restored"], done["review_closed"], done["released"]) == (1, 1, 1, 0)
-    *_, newest = [one for one in payloads(merged.out) if one["type"] == "limen.patient-support.v1"]
+    *_, newest = [one for one in payloads(merged.out) if one["type"] == "limen.patient-support.v3"]
     assert sorted(one["recordseq"] for one in payloads(merged.out) if one["record"] == newest["record"]) == [1, 2, 3]
     assert "patient-support" not in (left := merged.items("2026-03-07")) and len(left) == 3  # the other routes wait
     again = merged.run("2026-03-07", merged.verdicts)
@@ -206,7 +207,7 @@ def test_without_a_ledger_a_verdict_counts_beside_its_event(desk: Desk) -> None:
     other = desk.folder / "decided"
     done = desk.run("2026-03-06", ADMISSION, SIGNED, CHILD, desk.verdicts, output=other, **none)
     assert (done["routes"]["patient-support"]["released"], done["review"], done["consent"]) == (1, 1, 2)
-    assert [one["type"] for one in payloads(other)] == ["limen.patient-support.v1"]
+    assert [one["type"] for one in payloads(other)] == ["limen.patient-support.v3"]
 
 
 def test_a_verdict_on_another_run_s_item_is_recorded_and_does_nothing(desk: Desk) -> None:
@@ -350,6 +351,49 @@ def test_who_looks_is_on_record(merged: Desk) -> None:
     assert merged.run("2026-03-06", merged.verdicts)["restored"] == 1  # the folder goes on as the ledger's
 
 
+def production(folder: Path) -> Path:
+    """The default policy as it would stand in production."""
+    shutil.copytree(policies.default(), folder)
+    file = folder / "policy.yaml"
+    file.write_text(file.read_text().replace("environment: test ", "environment: production "))
+    assert policies.load(folder).environment == "production"
+    return folder
+
+
+def test_nobody_can_say_when_it_was_that_they_looked(merged: Desk) -> None:
+    """45 CFR 164.312(b): an access log that its writer dates is none. A test may date its verdict."""
+    before = review.now()
+    assert merged.decide(merged.items()["patient-support"]["id"]).code == 0
+    [looked] = (merged.out / review.ACCESS).read_bytes().splitlines()
+    assert before <= review._time(json.loads(looked)["at"]) <= review.now()
+    [verdict] = merged.verdicts.read_bytes().splitlines()
+    assert json.loads(verdict)["data"]["signed"]["said"] == "2026-03-05T12:00:00Z"
+
+
+@pytest.mark.parametrize("option", ["run", "decide"])
+def test_in_production_nobody_says_when_it_is(desk: Desk, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    """Neither of runs of a production policy nor for one: no verdict is signed, and no access is made."""
+    policy = production(desk.folder / "policy")
+    of_the_run = {"policy": policy} if option == "run" else {}
+    at_the_desk = {"policy": policy} if option == "decide" else {}
+    message = {**SIGNED, "meta": {"versionId": "1"}}
+    desk.run("2026-03-05", ADMISSION.replace(b"|T|2.5.1", b"|P|2.5.1"), message, CHILD, **of_the_run)
+    items = json.loads((desk.out / "summary.json").read_bytes())["review"]
+    assert items
+    monkeypatch.setattr(review, "now", lambda: review._time("2026-03-06T08:00:00Z"))
+    listed = desk.limen("review", "list", desk.out, "--json")
+    name = json.loads(listed.out)["items"][0]["id"]
+    refused = desk.decide(name, because="guardian_consented", **at_the_desk)
+    assert refused.code == 2 and "--as-of: it is for policies of environment test" in refused.err
+    assert desk.limen("review", "list", desk.out, "--as-of", "2026-03-05").code == (2 if of_the_run else 0)
+    assert not desk.verdicts.exists() and not (desk.out / review.ACCESS).exists()
+    how = ("--by", "mueller", "--role", "privacy-officer", "--because", "guardian_consented", "--allow")
+    where = ("--private-key", desk.key, "--output", desk.verdicts, "--state", desk.state)
+    assert desk.limen("review", "decide", desk.out, name, *how, *where, "--policy", policy).code == 0
+    said = json.loads(desk.verdicts.read_bytes())
+    assert said["data"]["signed"]["said"] == said["time"] == "2026-03-06T08:00:00Z"
+
+
 def test_without_a_record_nothing_is_shown(merged: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     name = merged.items()["patient-support"]["id"]
 
@@ -416,7 +460,7 @@ def test_the_page_s_commands_work(tmp_path: Path, limen: Callable[..., Said], mo
     (tmp_path / "feeds").mkdir()
     (tmp_path / "feeds/a.hl7").write_bytes(one + other)
     ndjson(tmp_path / "feeds/c.ndjson", [permit(by_identifier("urn:id:GENERAL", "7"))])
-    monkeypatch.setattr(review, "instant", lambda _: review._time("2026-05-02T00:00:00Z"))
+    monkeypatch.setattr(review, "now", lambda: review._time("2026-05-02T00:00:00Z"))
     assert limen("run", "--input", "feeds", "--output", "out", "--as-of", "2026-05-01").code == 0
     asked = json.loads(limen("review", "list", "out", "--json").out)["items"]
     name = next(item["id"] for item in asked if item["route"] == "hcp-notification")

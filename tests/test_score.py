@@ -196,7 +196,7 @@ def test_what_a_later_run_takes_back_is_out_no_more(copy: Ran) -> None:
 
 
 def test_what_a_later_run_writes_again_is_what_the_record_shows(copy: Ran) -> None:
-    one = next(line for line in payloads(copy.output) if line["type"] == "limen.patient-support.v1")
+    one = next(line for line in payloads(copy.output) if line["type"] == "limen.patient-support.v3")
     back = {**one, "id": "r", "recordseq": 2, "retracts": 1, "data": {}}
     again = {**one, "id": "a", "recordseq": 3}
     later_run(copy, "patient-support", [back, again])

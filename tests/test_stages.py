@@ -62,12 +62,6 @@ class Vault:
     def close(self) -> None:
         pass
 
-    def find(self, scope: str, patient: str) -> bytes | None:
-        return self.known.get((scope, patient))
-
-    def resolve(self, scope: str, record: bytes) -> str | None:
-        return next((one for (known, one), key in self.known.items() if (known, key) == (scope, record)), None)
-
 
 class Log:
     """An audit log that remembers, or that fails."""

