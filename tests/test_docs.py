@@ -3,16 +3,19 @@
 import ast
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -29,6 +32,7 @@ from schemas.policy import Policy
 from schemas.recipe import _LEVELS, Action, Row
 from schemas.route import Route
 from transforms.rules import fhir_consent, fhir_criteria
+from transforms.rules.review import Closed, Item
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -224,6 +228,33 @@ def test_commands_work(page: Path, shell: Shell) -> None:
         if block.language == "sh":
             for line in block.text.splitlines():
                 shell(line)
+
+
+def test_the_review_page_is_walked_as_it_stands(tmp_path: Path) -> None:
+    """By a shell and by the clock, with nothing but what the page says to type: an item is answered, and leaves."""
+    program = tmp_path / "bin/limen"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}" "{sys.executable}" -m pipelines.cli "$@"\n')
+    program.chmod(0o700)
+    typed = "".join(block.text for block in blocks(ROOT / "docs/review.md") if block.language == "bash")
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", typed], cwd=tmp_path / "empty", capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "4 items wait for an answer, 0 are overdue" in done.stdout and "identifier: 12345" in done.stdout
+    assert payloads(tmp_path / "empty/out") == []
+    assert [one["type"] for one in payloads(tmp_path / "empty/out-decided")] == ["limen.hcp-notification.v1"]
+    assert len(lines(tmp_path / "empty/out-decided", "review")) == 3
+
+
+def test_both_shapes_of_a_review_line_are_described() -> None:
+    [example] = [block.text for block in blocks(ROOT / "docs/review.md") if block.language == "json"]
+    assert msgspec.json.decode(example, type=Closed, strict=True).closed in set(Reason)
+    assert tuple(json.loads(example)) == Closed.__struct_fields__
+    section = next(part for part in prose(ROOT / "docs/review.md").split("\n## ") if part.startswith("What is in"))
+    assert set(Item.__struct_fields__) <= set(words(section))
 
 
 @each_page

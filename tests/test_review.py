@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -407,25 +406,6 @@ def test_decide_wants_the_run_s_own_keys(merged: Desk, tmp_path: Path) -> None:
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
-
-
-def test_the_page_s_commands_work(tmp_path: Path, limen: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs/review.md").read_text()
-    monkeypatch.chdir(tmp_path)
-    one, other = (admission("7", visit, "20260420101500", control="m1") for visit in ("V1", "V2"))
-    (tmp_path / "feeds").mkdir()
-    (tmp_path / "feeds/a.hl7").write_bytes(one + other)
-    ndjson(tmp_path / "feeds/c.ndjson", [permit(by_identifier("urn:id:GENERAL", "7"))])
-    monkeypatch.setattr(review, "instant", lambda _: review._time("2026-05-02T00:00:00Z"))
-    assert limen("run", "--input", "feeds", "--output", "out", "--as-of", "2026-05-01").code == 0
-    asked = json.loads(limen("review", "list", "out", "--json").out)["items"]
-    name = next(item["id"] for item in asked if item["route"] == "hcp-notification")
-    [block] = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    for line in block.splitlines():
-        said = limen(*shlex.split(line.replace(" ID ", f" {name} "))[1:])
-        assert said.code == 0, said
-    assert len(payloads(tmp_path / "out")) == 0
-    assert [payload["type"] for payload in payloads(tmp_path / "out-decided")] == ["limen.hcp-notification.v1"]
 
 
 def test_the_page_names_every_code() -> None:
