@@ -1,5 +1,6 @@
 """Whatever was asked for wrongly: exit 2 before anything is written, and one line: the option, the problem, the fix."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -271,6 +272,26 @@ def test_a_repeat_with_another_state(desk: Desk) -> None:
     assert "other keys" in desk.run("--state", "fresh", *arguments)
     assert desk._run("keys", "new", "other").code == 0
     assert "other keys" in desk.run("--state", "other", *arguments)
+
+
+ANSWER = ["--allow", "--by", "me", "--role", "privacy-officer", "--because", "consent_read", "--output", "verdicts"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(["score", "out", "--truth", "truth.json"], id="score"),
+        pytest.param(["story", "out", "--truth", "truth.json"], id="story"),
+        pytest.param(["review", "decide", "out", "x", *ANSWER, "--private-key", "other/review/private.key"], id="review"),
+    ],
+)
+def test_a_reader_with_another_state(desk: Desk, verb: list[str]) -> None:
+    ran(desk)
+    assert desk._run("keys", "new", "other").code == 0
+    truth = dict.fromkeys(("released", "pairs", "messages", "counts", "batches"), {})
+    (desk.folder / "truth.json").write_text(json.dumps(truth))
+    said = desk.refused(*verb, "--state", "other")
+    assert said == "--state: the folder was written with other keys; name the state of its runs"
 
 
 def test_a_repeat_from_another_folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
