@@ -306,6 +306,15 @@ STOPPED = 130  # exit code of a command that its operator stopped (128 + SIGINT)
 USAGE = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 
+def _misspelt(error: typer.BadParameter) -> ConfigurationError | None:
+    """Of a command that leaves options to Beam: why --output is missing may be that it was written --outptu."""
+    if error.ctx is None or not error.ctx.ignore_unknown_options:
+        return None
+    from pipelines.options import misspelt
+
+    return misspelt(sys.argv[2:])
+
+
 def main() -> None:
     """The entry point: every error of ours is one line on stderr and an exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -317,8 +326,10 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except USAGE as error:
-        if message := error.format_message():  # without one, the help was shown already
-            command = error.ctx.command_path if error.ctx else "limen"
+        command = error.ctx.command_path if error.ctx else "limen"
+        if wrong := _misspelt(error):
+            console.print(f"limen: {wrong}", markup=False)
+        elif message := error.format_message():  # without one, the help was shown already
             console.print(f"limen: {message.rstrip('.')}; see {command} --help", markup=False)
         sys.exit(2)
     except ConfigurationError as error:
