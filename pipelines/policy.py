@@ -76,17 +76,17 @@ def _where(place: tuple[int | str, ...], parsed: dict[str, Any], routes: list[st
     for part in rest:
         if isinstance(part, int) and isinstance(within, list):
             within = within[part]
-            parts.append(_about(within) or f"row {part + 1}")
+            parts.append(_about(within, part) if isinstance(within, dict) else str(part))
         else:  # what is missing, or a step that the model takes and the file does not have
             within = within.get(part) if isinstance(within, dict) else None
             parts.append(str(part))
     return f"{name}: {'.'.join(parts)}" if parts else name
 
 
-def _about(row: object) -> str:
+def _about(row: dict[str, Any], place: int) -> str:
     """The word that a row of a list begins with (`field: kind`): a name, as no value that was pasted there looks."""
-    word = next(iter(row.values()), None) if isinstance(row, dict) else None
-    return word if isinstance(word, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", word) else ""
+    word = next(iter(row.values()), None)
+    return word if isinstance(word, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", word) else f"row {place + 1}"
 
 
 class _OnceLoader(yaml.SafeLoader):

@@ -492,7 +492,7 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     ),
     "a waiver that does not name what passes": (
         edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('time, ', '')}")),
-        "elements pass that the waiver does not name: channel",
+        "elements pass that the waiver does not name: ",
     ),
     "a waiver that expires before it begins": (
         edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('2027', '2025')}")),
