@@ -10,17 +10,17 @@ import logging
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
+from pipelines import screen
+from pipelines.export_cli import RunFolder, export_app
 from pipelines.review_cli import review_app
+from pipelines.screen import many
 from pipelines.version_cli import limen
 from schemas.errors import ConfigurationError, LawBroken, LimenError
-
-if TYPE_CHECKING:
-    from pipelines.export import Loader
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Keys: what a state folder holds.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Sealed messages that could not be read.")
-export_app = typer.Typer(no_args_is_help=True, help="Runs' payloads as files that a CRM loads today.")
 feed_app = typer.Typer(no_args_is_help=True, help="Feeds: what a source sends.")
 app.callback()(limen)
 app.add_typer(keys_app, name="keys")
@@ -42,15 +41,6 @@ State = Annotated[
     Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Output folder of a run, or of a ledger's runs.")]
-LoadFolder = Annotated[Path, typer.Option("--output", help="New folder for the files and load.json.")]
-RunPolicy = Annotated[
-    Path | None, typer.Option("--policy", help="Policy bundle of the newest run; default: the shipped example.")
-]
-Since = Annotated[
-    str,
-    typer.Option("--since", metavar="RUN", help="The last run that was loaded: only records that later ones wrote."),
-]
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -92,8 +82,8 @@ def run(
 
     gc.freeze()  # what is imported stays, and a batch's many small values die young: the collector may look seldom
     gc.set_threshold(50_000, 20, 100)
-    done = do(options.request(input_, output, state, policy, as_of, rest or [], ledger))
-    report.finished(done, output, as_json=as_json)
+    request = options.request(input_, output, state, policy, as_of, rest or [], ledger)
+    report.finished(do(request), output, request.policy, as_json=as_json)
 
 
 @app.command()
@@ -119,8 +109,8 @@ def simulate(
         told = {"feeds": str(made.feeds), "truth": str(made.truth), "as_of": made.as_of, "batches": deliveries}
         print(json.dumps({**told, **made.counts}))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{made.counts['received']:,} messages of {patients:,} patients in {made.feeds}")
+    console = screen.console()
+    console.print(f"{many(made.counts['received'], 'message')} of {many(patients, 'patient')} in {made.feeds}")
     if batches == 1:
         console.print(f"what may leave stands in {made.truth}; decide with --as-of {made.as_of}")
         return
@@ -164,50 +154,7 @@ def story(
     from pipelines.story import story as do
     from pipelines.story_report import tell
 
-    tell(do(folder, truth, state), Console(highlight=False, soft_wrap=True))
-
-
-@export_app.command("vault-loader")
-def export_vault_loader(
-    folder: RunFolder,
-    output: LoadFolder,
-    since: Since = "",
-    policy: RunPolicy = None,
-) -> None:
-    """Write CSV files for Veeva Vault Loader: deletes, updates and upserts by external id, at most 500 rows a file.
-
-    Example: limen export vault-loader out --output vault
-    """
-    from pipelines.export import VAULT_LOADER
-
-    _export(folder, output, VAULT_LOADER, policy, since)
-
-
-@export_app.command("salesforce")
-def export_salesforce(
-    folder: RunFolder,
-    output: LoadFolder,
-    since: Since = "",
-    policy: RunPolicy = None,
-) -> None:
-    """Write CSV files for Salesforce Bulk API 2.0: deletes, updates and upserts, at most 10,000 rows a file.
-
-    Example: limen export salesforce out --output salesforce
-    """
-    from pipelines.export import SALESFORCE
-
-    _export(folder, output, SALESFORCE, policy, since)
-
-
-def _export(folder: Path, output: Path, loader: "Loader", policy: Path | None, since: str) -> None:
-    from pipelines import policy as policies
-    from pipelines.export import export
-
-    done = export(folder, output, loader, policies.load(policy or policies.default()), since)
-    if done.files:
-        print(f"{done.files:,} files, {done.rows:,} rows, {done.objects:,} objects in {output}; load.json names them")
-    else:
-        print("no record was written or taken back: nothing to load, nothing written")
+    tell(do(folder, truth, state), screen.console())
 
 
 @app.command()
@@ -260,10 +207,10 @@ def feed_check(
     if as_json:
         print(json.dumps(feed.as_json()))
         return
-    console = Console(highlight=False)
+    console = screen.console()
     feed_report.shown(feed, console)
     if record is not None:
-        console.print(f"profile written to {record}", markup=False, soft_wrap=True)
+        console.print(f"profile written to {record}", markup=False)
 
 
 @keys_app.command("new")
@@ -276,10 +223,9 @@ def keys_new(
     keyset, made = keys.load_or_create(folder)
     if not made:
         raise ConfigurationError("DIR", f"{folder} holds a keyset already", "name a new folder")
-    Console().print(
+    screen.console().print(
         f"keyset {keyset.keyid} in {folder}: development keys.\n"
-        f"Move {folder}/quarantine and {folder}/review to those who may open them; the job never needs them.",
-        highlight=False,
+        f"Move {folder}/quarantine and {folder}/review to those who may open them; the job never needs them."
     )
 
 
@@ -307,6 +253,15 @@ STOPPED = 130  # exit code of a command that its operator stopped (128 + SIGINT)
 USAGE = cast(type[typer.BadParameter], typer.BadParameter.__base__)
 
 
+def _misspelt(error: typer.BadParameter) -> ConfigurationError | None:
+    """Of a command that leaves options to Beam: why --output is missing may be that it was written --outptu."""
+    if error.ctx is None or not error.ctx.ignore_unknown_options:
+        return None
+    from pipelines.options import misspelt
+
+    return misspelt(sys.argv[2:])
+
+
 def main() -> None:
     """The entry point: every error of ours is one line on stderr and an exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -318,8 +273,10 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except USAGE as error:
-        if message := error.format_message():  # without one, the help was shown already
-            command = error.ctx.command_path if error.ctx else "limen"
+        command = error.ctx.command_path if error.ctx else "limen"
+        if wrong := _misspelt(error):
+            console.print(f"limen: {wrong}", markup=False)
+        elif message := error.format_message():  # without one, the help was shown already
             console.print(f"limen: {message.rstrip('.')}; see {command} --help", markup=False)
         sys.exit(2)
     except ConfigurationError as error:

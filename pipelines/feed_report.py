@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pipelines.feed_check import Feed, share
 from pipelines.feed_shape import SEGMENTS
+from pipelines.screen import many
 from schemas.event import Says
 from schemas.feed_profile import OTHER, Drift
 
@@ -16,7 +17,7 @@ MOST = 40  # types that are shown; --json has all
 
 def shown(feed: Feed, console: Console) -> None:
     """The whole report."""
-    console.print(f"[bold]{feed.received:,} messages[/]: {_counts(feed.outcomes)}")
+    console.print(f"[bold]{many(feed.received, 'message')}[/]: {_counts(feed.outcomes)}")
     console.print(f"files: {_counts(feed.files)}")
     _types(feed, console)
     if feed.rejected:
@@ -24,8 +25,8 @@ def shown(feed: Feed, console: Console) -> None:
     if feed.routable:
         found = feed.found_by.total()
         console.print(
-            f"patient known in {_percent(share(found, feed.routable))} of {feed.routable:,} messages that a route "
-            f"could take: {_counts(feed.found_by)}"
+            f"patient known in {_percent(share(found, feed.routable))} of {many(feed.routable, 'message')} that a "
+            f"route could take: {_counts(feed.found_by)}"
         )
     _milestones(feed, console)
     if feed.consents:
@@ -60,7 +61,7 @@ def _types(feed: Feed, console: Console) -> None:
         table.add_row(kind, f"{total:,}", *(f"{cell:,}" if cell else "" for cell in cells))
     console.print(table)
     if len(totals) > MOST:
-        console.print(f"and {len(totals) - MOST:,} more types: --json lists them")
+        console.print(f"and {many(len(totals) - MOST, 'more type')}: --json lists them")
 
 
 def _milestones(feed: Feed, console: Console) -> None:
@@ -95,7 +96,7 @@ def _drift(drift: Iterable[Drift] | None, console: Console) -> None:
         for one in drift
     ]
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, markup=False)
     console.print(f"changes against the recorded profile: {len(lines):,}" if lines else "no drift")
 
 

@@ -3,7 +3,9 @@
 import argparse
 import glob
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,9 @@ from pipelines.vault import FILE as VAULT
 from schemas.errors import ConfigurationError
 from schemas.instant import from_fhir, micros, text_of, zone
 from schemas.policy import Policy
+
+OURS = ("--input", "--output", "--policy", "--state", "--as-of", "--ledger", "--json", "--help")  # of `limen run`
+_NEAR = 0.8  # how like another an option must be to be taken for a slip of the fingers
 
 
 class Request(NamedTuple):
@@ -77,16 +82,16 @@ def request(
 
 def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
     """Beam's own options, and what is left: further input paths. An option that nobody knows is an error."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for group in PipelineOptions.__subclasses__():
-        group._add_argparse_args(parser)  # type: ignore[arg-type]  # noqa: SLF001  Beam's own way to list what it knows
+    parser = _beam_parser()
     try:
         _, left = parser.parse_known_args(flags)
-    except (argparse.ArgumentError, SystemExit):
-        raise ConfigurationError("Beam options", "a value is missing or of the wrong kind", "see --help") from None
-    if unknown := [flag for flag in left if flag.startswith("-")]:
-        name = unknown[0].split("=")[0]
-        raise ConfigurationError(name, "no such option", "see limen run --help")
+    except argparse.ArgumentError as error:
+        [action] = [one for one in parser._actions if "/".join(one.option_strings) == error.argument_name]  # noqa: SLF001
+        kind = f"one of {', '.join(action.choices)}" if action.choices else "a number" if action.type else "a value"
+        problem = "its value is missing or of the wrong kind"
+        raise ConfigurationError(str(error.argument_name), problem, f"Beam wants {kind}") from None
+    if wrong := misspelt(left):
+        raise wrong
     used = [flag for flag in flags if flag not in left]
     # FnApiRunner by name: DirectRunner would try another engine first. Session pickling would ship this module's state.
     runner = [] if any(flag.startswith("--runner") for flag in used) else ["--runner=FnApiRunner"]
@@ -97,6 +102,24 @@ def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
     except (ValueError, ImportError, AttributeError):
         raise ConfigurationError("--runner", f"{name} cannot be loaded", "name a runner that is installed") from None
     return options, left
+
+
+def misspelt(arguments: Iterable[str]) -> ConfigurationError | None:
+    """The first argument that looks like an option and is neither ours nor Beam's, as an error; None if all are."""
+    beams = _beam_parser()._option_string_actions  # noqa: SLF001  argparse lists them nowhere else
+    for name in (one.split("=")[0] for one in arguments if one.startswith("-")):
+        if name not in OURS and name not in beams:
+            near = get_close_matches(name, OURS, 1, _NEAR) or get_close_matches(name, beams, 1, _NEAR)
+            fix = f"did you mean {near[0]}?" if near else "see limen run --help"
+            return ConfigurationError(name, "no such option", fix)
+    return None
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for group in PipelineOptions.__subclasses__():
+        group._add_argparse_args(parser)  # type: ignore[arg-type]  # noqa: SLF001  Beam's own way to list what it knows
+    return parser
 
 
 def _horizon(as_of: str | None) -> int:

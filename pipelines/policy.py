@@ -1,6 +1,7 @@
 """Reading a policy bundle from its folder. One that does not hold together stops the run before anything is written."""
 
 import hashlib
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,13 @@ def load(folder: Path) -> Policy:
         return Policy.model_validate(bundle)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        where = _where(first["loc"], [name for name in names if name.startswith("routes/")])
+        where = _where(first["loc"], parsed, [name for name in names if name.startswith("routes/")])
         problem = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError("--policy", f"{where}: {problem}", "mend the bundle") from None
 
 
-def _where(place: tuple[int | str, ...], routes: list[str]) -> str:
-    """The file of a problem, and the place in it."""
+def _where(place: tuple[int | str, ...], parsed: dict[str, Any], routes: list[str]) -> str:
+    """The file of a problem, and the place in it, each row by what it is about: "routes/x.yaml: recipe.kind.action"."""
     first, rest = (place[0] if place else ""), place[1:]
     if first == "routes" and rest and isinstance(rest[0], int):
         name, rest = routes[rest[0]], rest[1:]
@@ -75,7 +76,21 @@ def _where(place: tuple[int | str, ...], routes: list[str]) -> str:
         name = PARTS[str(first)]
     else:
         name, rest = "policy.yaml", place
-    return f"{name}: {'.'.join(str(part) for part in rest)}" if rest else name
+    within, parts = parsed[name], list[str]()
+    for part in rest:
+        if isinstance(part, int) and isinstance(within, list):
+            within = within[part]
+            parts.append(_about(within, part) if isinstance(within, dict) else str(part))
+        else:  # what is missing, or a step that the model takes and the file does not have
+            within = within.get(part) if isinstance(within, dict) else None
+            parts.append(str(part))
+    return f"{name}: {'.'.join(parts)}" if parts else name
+
+
+def _about(row: dict[str, Any], place: int) -> str:
+    """The word that a row of a list begins with (`field: kind`): a name, as no value that was pasted there looks."""
+    word = next(iter(row.values()), None)
+    return word if isinstance(word, str) and re.fullmatch(r"[a-z][a-z0-9_-]*", word) else f"row {place + 1}"
 
 
 class _ControlCharacter(ValueError):

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from schemas.errors import ConfigurationError, LawBroken
+from schemas.keyset import keyid_of
 from schemas.manifest import Manifest, Signed
 
 
@@ -46,13 +47,19 @@ def public_key(folder: Path) -> bytes:
 
 
 def runs(folder: Path, key: bytes | None = None) -> list[Signed]:
-    """What each run's manifest says, by name. Raises ConfigurationError if there is none, LawBroken if one is not
-    signed by the key (by default `public_key`) or lies under another run's name."""
+    """What each run's manifest says, by name. `key`: that of --state; by default `public_key`, the folder's own.
+
+    Raises ConfigurationError if there is no run or --state is of none of them, LawBroken if a manifest is not signed by
+    the key or lies under another run's name.
+    """
     manifests = sorted((folder / "manifest").glob("*.json"))
     if not manifests:
         raise ConfigurationError("DIR", "no run has published there", "name the --output of a run")
+    contents = [path.read_bytes() for path in manifests]
+    if key is not None and not any(keyid_of(key) in Manifest.signers(content) for content in contents):
+        raise ConfigurationError("--state", "the folder was written with other keys", "name the state of its runs")
     key = public_key(folder) if key is None else key
-    found = [Manifest.verified(path.read_bytes(), key) for path in manifests]
+    found = [Manifest.verified(content, key) for content in contents]
     if [one.run for one in found] != [path.stem for path in manifests]:
         raise LawBroken("a_manifest_lies_under_another_name")
     return found

@@ -3,28 +3,36 @@
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from pipelines import screen
 from pipelines.outputs import PUBLISHED
 from pipelines.run import Done
 from pipelines.score import Score
+from pipelines.screen import many
 from schemas.outcome import Reason
+from schemas.policy import Policy
 
 
-def finished(done: Done, output: Path, *, as_json: bool) -> None:
-    """The summary of a run, and where its outputs lie."""
+def finished(done: Done, output: Path, policy: Policy, *, as_json: bool) -> None:
+    """The summary of a run by a policy, and where its outputs lie."""
     summary = done.summary
     if as_json:
         print(json.dumps(summary))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen.console()
     if done.keys_made:
         console.print("[bold]development keys were made[/]: for tests only; keys of a key service cannot be named yet")
-    head = "released" if not done.repeated else "had run already, verified: released"
-    console.print(f"[bold]{head} {summary['released']:,}[/] of {summary['pairs']:,} pairs (event, route)")
+    left = sum(summary["routes"][one.route]["released"] for one in policy.routes if one.delivers == "payloads")
+    counted = many(summary["released"] - left, "event")
+    before = "had run already, verified: " if done.repeated else ""
     console.print(
-        f"{summary['received']:,} messages: {summary['events_routed']:,} events, {summary['consent']:,} consents, "
+        f"{before}[bold]released {many(left, 'payload')}[/] for the CRM, and counted {counted} for aggregates, "
+        f"of {many(summary['pairs'], 'pair')} (event, route)"
+    )
+    console.print(
+        f"{many(summary['received'], 'message')}: {many(summary['events_routed'], 'event')}, "
+        f"{many(summary['consent'], 'consent')}, "
         f"{summary['repeated']:,} repeated, {summary['control']:,} control, {summary['unrouted']:,} unrouted, "
         f"{summary['rejected']:,} rejected"
     )
@@ -36,16 +44,16 @@ def finished(done: Done, output: Path, *, as_json: bool) -> None:
     console.print(table)
     if summary["cells"] or summary["cells_withheld"] or summary["cells_open"]:
         console.print(
-            f"{summary['cells']:,} aggregate cells published, {summary['cells_withheld']:,} withheld as too small, "
-            f"{summary['cells_open']:,} wait for their day to end"
+            f"{many(summary['cells'], 'aggregate cell')} published, {summary['cells_withheld']:,} withheld as too "
+            f"small, {summary['cells_open']:,} wait for their day to end"
         )
     if summary["held"] or summary["retracted"] or summary["restored"]:
         console.print(
-            f"{summary['held']:,} pairs held for later, {summary['retracted']:,} records taken back, "
+            f"{many(summary['held'], 'pair')} held for later, {many(summary['retracted'], 'record')} taken back, "
             f"{summary['restored']:,} restored"
         )
     if unread := summary["reasons"].get(Reason.CONSENT_OF_NOBODY, 0):
-        said = f"{unread:,} consents name no patient that can be read: somebody may have refused, see quarantine/"
+        said = f"no patient can be read in {many(unread, 'consent')}: somebody may have refused, see quarantine/"
         console.print(f"[bold red]alarm:[/] {said}")
     if summary["what_if"]:
         console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
@@ -63,7 +71,7 @@ def scored(result: Score, *, as_json: bool) -> None:
         routes = {name: route._asdict() for name, route in result.routes.items()}
         print(json.dumps({"right": result.right, **result._asdict(), "routes": routes}))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen.console()
     compared = any(route.withheld for route in result.routes.values())  # over a ledger what is withheld has many runs
     columns = ("released", "wrongly", "missing", "taken back", *(("withheld",) if compared else ()))
     table = Table("route", *columns, box=None, header_style="dim")

@@ -96,7 +96,11 @@ def _files(path: str, *, none: bool) -> list[str]:
             raise ConfigurationError("--input", f"{scheme} is not available in this version", "name files or folders")
     matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
     files = [file for match in matches for file in (_walk(match, path) if os.path.isdir(match) else [match])]
-    if not files and not (none and os.path.isdir(path)):
+    if not files and os.path.isdir(path):
+        if none:
+            return []
+        raise ConfigurationError("--input", f"the folder {path} holds no file", "put messages into it, or name another")
+    if not files:
         raise ConfigurationError("--input", f"no file matches {path}", "check the path, or quote the glob")
     return [os.path.realpath(file) for file in files]
 

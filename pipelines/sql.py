@@ -56,6 +56,12 @@ def make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
+def is_database(path: Path) -> bool:
+    """Is the file SQLite's, or still empty? (https://www.sqlite.org/fileformat.html, 1.3)"""
+    with path.open("rb") as file:
+        return file.read(16) in (b"", b"SQLite format 3\0")
+
+
 def sealed(cipher: AESGCM, plaintext: bytes, bound_to: bytes) -> bytes:
     # Random nonces are safe for 2^32 messages under one key (SP 800-38D section 8.3).
     nonce = os.urandom(_NONCE_BYTES)

@@ -5,6 +5,7 @@ from collections import Counter
 from rich.console import Console
 from rich.markup import escape
 
+from pipelines.screen import many
 from pipelines.story import Became, Story
 from schemas.outcome import Reason, Verdict
 
@@ -39,10 +40,11 @@ def tell(told: Story, console: Console) -> None:
     back: Counter[str] = Counter()
     for line in left:
         back[line["record"]] = max(back[line["record"]], line.get("retracts", 0))
+    back_again = len(left) - len(written)
     shown = {one["record"] for one in written if one["recordseq"] > back[one["record"]]}
     console.print(
-        f"{len(written)} payloads went to the CRM and {len(left) - len(written)} were taken back: "
-        f"{len(shown) or 'none'} of its records {'shows' if len(shown) == 1 else 'show'} this patient now"
+        f"{many(len(written), 'payload')} went to the CRM and {back_again} {'was' if back_again == 1 else 'were'} "
+        f"taken back: {len(shown) or 'none'} of its records {'shows' if len(shown) == 1 else 'show'} this patient now"
     )
 
 

@@ -113,7 +113,7 @@ class VaultRef:
             raise ConfigurationError("vault database", "the address holds a password", "use libpq's password file")
 
     def open(self) -> "SqlVault":
-        """Raises ConfigurationError as `pipelines.keys.load`, StoreError as `SqlVault`."""
+        """Raises ConfigurationError as `keys.load` and for a file that is no vault, StoreError as `SqlVault`."""
         folder = Path(self.state)
         keyset = keys.load(folder)
         if self.database:
@@ -123,6 +123,8 @@ class VaultRef:
             # Two first uses at once: SQLite does not wait when it changes to WAL, so the lock does.
             with keys.locked(folder / _LOCK):
                 sql.make_file(folder / FILE)
+                if not sql.is_database(folder / FILE):
+                    raise ConfigurationError("--state", f"{FILE} is no vault", "restore the vault of this keyset")
                 return SqlVault(keyset, url)
         except OSError:
             raise StoreError("vault_unavailable") from None

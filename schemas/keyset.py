@@ -22,6 +22,11 @@ from schemas.errors import StoreError
 KEY_BYTES = 32
 
 
+def keyid_of(public_key: bytes) -> str:
+    """Names a verification key: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
 class KeyPurpose(StrEnum):
     """What a derived key is for. Closed: a key for anything else does not exist."""
 
@@ -108,8 +113,8 @@ class Keyset:
 
     @property
     def keyid(self) -> str:
-        """Names the verification key: the first 16 hexadecimal digits of its SHA-256."""
-        return hashlib.sha256(self.public_key).hexdigest()[:16]
+        """Names the verification key."""
+        return keyid_of(self.public_key)
 
     def to_bytes(self) -> bytes:
         """The keyset as JSON, secrets included: for a file that its owner alone may read."""

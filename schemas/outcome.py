@@ -32,7 +32,7 @@ class Reason(StrEnum):
     PERMITTED = "permitted"  # one permit grounds the event and holds to the horizon
     NO_CONSENT_NEEDED = "no_consent_needed"  # the route's basis is not an authorization, and no denial stops it
     # suppressed
-    NO_CONSENT = "no_consent"  # no permit for this scope was ever given
+    NO_CONSENT = "no_consent"  # the patient never gave a permit of any kind
     OUT_OF_SCOPE = "out_of_scope"  # permits exist, none for this purpose, recipient and action
     PERMIT_INCOMPLETE = "permit_incomplete"  # it does not say what the law of the jurisdiction wants it to say
     NOT_COVERED = "not_covered"  # the permit does not cover the time of the event, or came after the wait

@@ -294,12 +294,6 @@ class Policy(Strict):
             raise ValueError(f"route {route.route}: its purpose is not in codes/purposes.yaml")
         if unknown := sorted({row.field for row in route.recipe} - {row.field for row in self.fields}):
             raise ValueError(f"route {route.route}: its recipe reads unknown fields: {', '.join(unknown)}")
-        consumed = {row.field for row in self.fields if route.route in row.consumers}
-        if beyond := sorted({row.field for row in route.recipe if row.to} - consumed):
-            raise ValueError(
-                f"route {route.route}: its recipe lets fields pass whose consumers in fields.yaml do not name it: "
-                f"{', '.join(beyond)}"
-            )
         self._check_programmes(route)
         required = next((level for level in Level if level.label == route.level), None)
         if required is None:
@@ -318,6 +312,12 @@ class Policy(Strict):
         if any((row.field, row.to) != ("patient", "subject") for row in tokens):
             raise ValueError(
                 f"route {route.route}: a token stands for the patient, as the subject, and for nothing else"
+            )
+        consumed = {row.field for row in self.fields if route.route in row.consumers}
+        if beyond := sorted({row.field for row in route.recipe if row.to} - consumed):
+            raise ValueError(
+                f"route {route.route}: its recipe lets fields pass whose consumers in fields.yaml do not name it: "
+                f"{', '.join(beyond)}"
             )
 
     def _check_programmes(self, route: Route) -> None:

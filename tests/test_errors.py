@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from hospital_files import Said, admission, command, tree
 
+from pipelines import cli, options
 from pipelines import policy as policies
 from schemas.errors import ConfigurationError
 
@@ -60,10 +62,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         pytest.param(["--frobnicate"], "--frobnicate", "no such option", id="an unknown option"),
         pytest.param(["--frobnicate=3"], "--frobnicate", "no such option", id="an unknown option with a value"),
         pytest.param(["-x"], "-x", "no such option", id="an unknown short option"),
-        pytest.param(["--ouptut", "x"], "--ouptut", "no such option", id="a misspelt option"),
-        pytest.param(["--direct_num_workers=many"], "Beam", "wrong kind", id="a Beam option of the wrong kind"),
-        pytest.param(["--direct_num_workers"], "Beam", "missing", id="a Beam option without its value"),
-        pytest.param(["--direct_running_mode=sideways"], "Beam", "wrong kind", id="a Beam choice that there is not"),
+        pytest.param(["--frobnicate"], "--frobnicate", "see limen run --help", id="an unknown option like no other"),
+        pytest.param(["--ouptut", "x"], "--ouptut", "no such option; did you mean --output?", id="a misspelt option"),
+        pytest.param(["--streming"], "--streming", "did you mean --streaming?", id="a misspelt Beam option"),
+        pytest.param(["--direct_num_workers=many"], "--direct_num_workers: its value is missing or of the wrong kind",
+                     "Beam wants a number", id="a Beam option of the wrong kind"),
+        pytest.param(["--direct_num_workers"], "--direct_num_workers: ", "missing", id="a Beam option without a value"),
+        pytest.param(["--direct_running_mode=sideways"], "--direct_running_mode: ", "one of in_memory, multi_threading",
+                     id="a Beam choice that there is not"),
         pytest.param(["--runner=Sprint"], "--runner", "Sprint", id="a runner that there is not"),
         pytest.param(["--as-of", "yesterday"], "--as-of", "not a time", id="no time"),
         pytest.param(["--as-of", "2026-05"], "--as-of", "not a time", id="a month"),
@@ -84,7 +90,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         pytest.param(["--state", "in.hl7"], "--state", "cannot be", id="a state that is a file"),
         pytest.param(["--state", "in.hl7/state"], "--state", "cannot be", id="a state below a file"),
     ],
-)
+)  # fmt: skip
 def test_options(desk: Desk, arguments: list[str], option: str, said: str) -> None:
     line = desk.run(*arguments)
     assert line.startswith(option)
@@ -110,6 +116,26 @@ def test_usage(desk: Desk, arguments: list[str]) -> None:
     no_verb = arguments[0] == "frobnicate" or arguments[-1] == "--input"  # there the parser does not say where it was
     assert said.err.endswith("; see limen --help\n" if no_verb else f"; see limen {arguments[0]} --help\n")
     assert sorted(desk.folder.rglob("*")) == names
+
+
+@pytest.mark.parametrize("given, slip", [("--output", "--outptu"), ("--output", "--outptu=o"), ("--input", "--inputs")])
+def test_a_required_option_that_is_misspelt(desk: Desk, given: str, slip: str) -> None:
+    """What is unknown is said, not what is missing because of it."""
+    usual = {"--input": "in.hl7", "--output": "out"}
+    right = [part for option, value in usual.items() if option != given for part in (option, value)]
+    name = slip.split("=", maxsplit=1)[0]
+    assert desk.refused("run", *right, slip, "o") == f"{name}: no such option; did you mean {given}?"
+
+
+def test_every_option_of_run_is_known_to_the_parser_of_beam_s() -> None:
+    """Where one is missing, a slip of it is taken for another."""
+    command = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
+    assert {name for one in command.params for name in one.opts if name[0] == "-"} == {*options.OURS} - {"--help"}
+
+
+def test_a_folder_without_files(desk: Desk) -> None:
+    (desk.folder / "feeds").mkdir()
+    assert desk.run("--input", "feeds").startswith("--input: the folder feeds holds no file; ")
 
 
 def test_an_unwritable_folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +290,9 @@ def test_a_vault_that_is_not_of_this_keyset(desk: Desk, vault: str, output: str)
         shutil.copyfile(desk.folder / "s2/vault.sqlite", file)
     line = desk.run("--output", output, *arguments)
     assert line.startswith("--state: ") and "restore the vault" in line
+    if vault == "damaged":
+        reader = desk.refused("score", "out", "--truth", a_truth(desk), "--state", "state")
+        assert line == reader == "--state: vault.sqlite is no vault; restore the vault of this keyset"
 
 
 def test_a_repeat_with_another_state(desk: Desk) -> None:
@@ -271,6 +300,32 @@ def test_a_repeat_with_another_state(desk: Desk) -> None:
     assert "other keys" in desk.run("--state", "fresh", *arguments)
     assert desk._run("keys", "new", "other").code == 0
     assert "other keys" in desk.run("--state", "other", *arguments)
+
+
+def a_truth(desk: Desk) -> str:
+    """An empty truth.json."""
+    (desk.folder / "truth.json").write_text('{"released":[],"pairs":{},"messages":{},"counts":{},"batches":[]}')
+    return "truth.json"
+
+
+ANSWER = ["--allow", "--by", "me", "--role", "privacy-officer", "--because", "consent_read", "--output", "verdicts"]
+REVIEWER = ["--private-key", "other/review/private.key"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(["score", "out", "--truth", "truth.json"], id="score"),
+        pytest.param(["story", "out", "--truth", "truth.json"], id="story"),
+        pytest.param(["review", "decide", "out", "x", *ANSWER, *REVIEWER], id="review"),
+    ],
+)
+def test_a_reader_with_another_state(desk: Desk, verb: list[str]) -> None:
+    ran(desk)
+    assert desk._run("keys", "new", "other").code == 0
+    a_truth(desk)
+    said = desk.refused(*verb, "--state", "other")
+    assert said == "--state: the folder was written with other keys; name the state of its runs"
 
 
 def test_a_repeat_from_another_folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +432,10 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
         edited(NOTIFY, (DROP_VISIT, "{field: visit, action: token, to: visit}")),
         "a token stands for the patient",
     ),
+    "a field that passes where nobody consumes it": (
+        edited(SUPPORT, ("{field: npi, action: drop}", "{field: npi, action: keep, to: npi}")),
+        "consumers in fields.yaml do not name it: npi",
+    ),
     "an identifier in an aggregate": (
         edited(LOOP, (DROP_VISIT, "{field: visit, action: keep, to: visit}")),
         "reaches only identified",
@@ -403,6 +462,12 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
         "subject",
     ),
     "an action that there is not": (edited(SUPPORT, ("action: token", "action: shuffle")), "recipe"),
+    "a row that says what it may not": (
+        edited("fields.yaml", ("identifies: not", "identifies: maybe")),
+        "fields.yaml: kind.identifies: ",
+    ),
+    "a row of a recipe": (edited(SUPPORT, ("action: token", "action: shuffle")), f"{SUPPORT}: recipe.patient.action: "),
+    "a row whose name is no word": (edited("fields.yaml", ("field: visit", "field: 7")), "fields.yaml: row "),
     "a field without classification": (edited("fields.yaml", ("- field: visit", "- field: visits")), "fields.yaml"),
     "a purpose that there is not": (edited(SUPPORT, ("purpose: PATSUPPORT", "purpose: WORLDPEACE")), "purpose"),
     "treatment as purpose": (edited(SUPPORT, ("purpose: PATSUPPORT", "purpose: TREAT")), "treatment"),
@@ -431,7 +496,7 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     ),
     "a waiver that does not name what passes": (
         edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('time, ', '')}")),
-        "elements pass that the waiver does not name: channel",
+        "elements pass that the waiver does not name: ",
     ),
     "a waiver that expires before it begins": (
         edited(SUPPORT, ("basis: authorization", f"basis: irb-waiver\n{WAIVER.replace('2027', '2025')}")),

@@ -19,6 +19,7 @@ from hospital_files import AS_OF, Said, command, decide, payloads, without_conse
 from pipelines import keys, options
 from pipelines.export import FORMULA, OPERATIONS, SALESFORCE, VAULT_LOADER, Exported, Loader, export
 from pipelines.run import run as do
+from pipelines.screen import many
 from pipelines.simulated.simulate import Simulated, simulate
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Manifest, Published, Signed
@@ -620,7 +621,7 @@ def test_the_command_says_what_it_wrote(
     said = command(capsys, monkeypatch, "export", loader.name, ran.output, "--output", tmp_path / "for-crm")
     files, rows, objects = exported(ran.output, tmp_path / "again", loader, policy).done
     assert (said.code, said.err, said.out.count("\n")) == (0, "", 1)
-    assert said.out.startswith(f"{files} files, {rows} rows, {objects} objects in ")
+    assert said.out.startswith(f"{many(files, 'file')}, {many(rows, 'row')}, {many(objects, 'object')} in ")
     name = min(path.stem for path in (ran.output / "manifest").iterdir())
     new = ("--output", tmp_path / "new", "--since", name)
     assert command(capsys, monkeypatch, "export", loader.name, ran.output, *new).out.endswith("nothing written\n")

@@ -425,6 +425,14 @@ def test_record_and_compare(limen: Limen, hospital: Path, tmp_path: Path) -> Non
     assert json.loads(limen(changed, "--json").out)["drift"] is None
 
 
+def test_in_a_pipe_nothing_is_cut_off(limen: Limen, hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = limen(hospital).out
+    monkeypatch.delenv("COLUMNS")
+    narrow = limen(hospital).out
+    assert narrow == wide and " milestone " in f" {narrow} " and "…" not in narrow
+    assert max(map(len, narrow.splitlines())) > 80
+
+
 def test_the_order_of_messages_changes_nothing(held: Callable[..., Feed]) -> None:
     messages: list[bytes | Json] = [*admissions(9, "ZPD|1"), *(encounter(n, local=1) for n in range(9))]
     first = held(*messages)

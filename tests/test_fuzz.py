@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hospital_files import hl7_messages
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import sources
 from pipelines.formats import recognise
+from pipelines.simulated.simulate import simulate
 from schemas.event import Consent, Identity, Milestone, Person, decode, encode
 from schemas.message import Format, Message
 from schemas.outcome import Reason
@@ -174,8 +176,19 @@ def mutated(chance: random.Random, body: bytes, others: list[bytes]) -> bytes:
     return bytes(raw)
 
 
-def messages(corpus: Path) -> tuple[list[bytes], list[bytes]]:
-    """(HL7 messages, JSON texts) of the corpus, none of them long."""
+Bodies = tuple[list[bytes], list[bytes]]
+
+
+@pytest.fixture(scope="module", params=["invented", "public"])
+def bodies(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bodies:
+    """(HL7 messages, JSON texts), none of them long: of a simulated hospital, and of the corpus where there is one."""
+    if request.param == "invented":
+        feeds = simulate(100, 3, 1, tmp_path_factory.mktemp("fuzz") / "hospital").feeds
+        files = [path.read_bytes() for path in sorted(feeds.rglob("*")) if path.is_file()]
+        hl7 = [one for content in files for one in hl7_messages(content)]
+        lines = [line for content in files for line in content.splitlines() if line.startswith(b"{")]
+        return hl7, [line for line in lines if line.endswith(b"}")]  # one is cut off on purpose
+    corpus: Path = request.getfixturevalue("corpus")
     cut = re.compile(rb"(?m)(?:^|(?<=[\r\n\xbf\x0b]))(?=MSH\W)")
     hl7 = [part for path in sorted(corpus.glob("hl7v2-*/**/*.hl7")) for part in cut.split(path.read_bytes())]
     lines = [line for path in sorted(corpus.glob("fhir-*/**/*.ndjson")) for line in path.read_bytes().splitlines()[:30]]
@@ -187,9 +200,9 @@ def messages(corpus: Path) -> tuple[list[bytes], list[bytes]]:
     return [m for m in hl7 if m.startswith(b"MSH")], [t for t in (*lines, *texts) if 1 < len(t) < 40_000]
 
 
-def test_mutated_messages(policy: Policy, corpus: Path) -> None:
+def test_mutated_messages(policy: Policy, bodies: Bodies) -> None:
     chance = random.Random(LOOP)
-    hl7, texts = messages(corpus)
+    hl7, texts = bodies
     seen: Counter[str] = Counter()
     for _ in range(LOOP):
         seen[outcome(policy, Format.HL7, mutated(chance, chance.choice(hl7), hl7))] += 1
@@ -206,10 +219,10 @@ def places(tree: object) -> list[tuple[Any, Any]]:
     return [(tree, key) for key, _ in inner] + [place for _, value in inner for place in places(value)]
 
 
-def test_mutated_trees(policy: Policy, corpus: Path) -> None:
+def test_mutated_trees(policy: Policy, bodies: Bodies) -> None:
     """Well-formed JSON with values in the wrong places, which the parser lets pass."""
     chance = random.Random(LOOP)
-    texts = [text for text in messages(corpus)[1] if text.startswith(b"{") and len(text) < 6_000]
+    texts = [text for text in bodies[1] if text.startswith(b"{") and len(text) < 6_000]
     values: list[object] = [
         None,
         True,

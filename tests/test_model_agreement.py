@@ -5,7 +5,8 @@ model's time is one hour. What differs by design, and how the comparison account
 
 - The model's event record is one per milestone, the product's one per (visit, kind): here every milestone of a history
   has a kind of its own, and a cancellation takes back all kinds of its visit.
-- Sensitivity is not built yet: no milestone is marked.
+- A permit that names a protected class grounds events under protection alone (product) or any event (model): here no
+  milestone and no permit is marked. tests/test_timeline_laws.py has histories with marks.
 - The model sets aside what came too late and a cancellation; the product pairs them, to review and suppressed.
 - A cancellation among conflicting copies takes back (product), the model also sends to review the milestone whose very
   values it repeats: for such a one the two verdicts count as one. Neither releases it.

@@ -452,8 +452,19 @@ def test_the_readable_summary_says_released(ran: Ran, limen: _Command) -> None:
     said = limen("run", "--input", ran.hospital.feeds, "--output", ran.folder / "readable", "--state", ran.state,
                  "--as-of", ran.hospital.as_of)  # fmt: skip
     assert said.code == 0
-    assert f"released {ran.done.summary['released']:,} of" in said.out
+    left = len(lines(ran.folder / "readable"))
+    counted = ran.done.summary["released"] - left
+    head = f"released {left:,} payloads for the CRM, and counted {counted:,} events for aggregates, of "
+    assert said.out.splitlines()[0].startswith(head) and left > 0 < counted
     assert said.err == ""
+
+
+def test_one_is_not_many(limen: _Command, tmp_path: Path) -> None:
+    (tmp_path / "in.hl7").write_bytes(admission("M1", "V1", "20260301120000+0000"))
+    where = ("--output", tmp_path / "out", "--state", tmp_path / "state", "--as-of", "2026-05-01")
+    said = limen("run", "--input", tmp_path / "in.hl7", *where)
+    assert "released 0 payloads for the CRM, and counted 2 events for aggregates, of 4 pairs (event, route)" in said.out
+    assert "1 message: 1 event, 0 consents, 0 repeated, " in said.out
 
 
 def test_several_inputs_after_one_option(ran: Ran, limen: _Command) -> None:

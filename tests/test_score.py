@@ -154,10 +154,19 @@ def test_what_was_published_must_be_there_as_it_was(copy: Ran, kind: str, damage
         score(copy.output, copy.hospital.truth, copy.state)
 
 
-def test_a_manifest_of_another_key_is_refused(ran: Ran, tmp_path: Path) -> None:
-    keys.create(tmp_path / "other")
+def test_another_state_is_told_from_tampering(copy: Ran, tmp_path: Path) -> None:
+    """Of no run there: the wrong --state. Of some but not of all: somebody put a manifest beside them."""
+    other = keys.create(tmp_path / "other")
+    with pytest.raises(ConfigurationError, match="--state: the folder was written with other keys"):
+        score(copy.output, copy.hospital.truth, tmp_path / "other")
+    [path] = (copy.output / "manifest").glob("*.json")
+    signed = Manifest.verified(path.read_bytes(), keys.load(copy.state).public_key)
+    (path.parent / "more.json").write_bytes(Manifest.sign(msgspec.structs.replace(signed, run="more"), other))
     with pytest.raises(LawBroken, match="signature"):
-        score(ran.output, ran.hospital.truth, tmp_path / "other")
+        score(copy.output, copy.hospital.truth, copy.state)
+    path.write_bytes(path.read_bytes().replace(b'"released": ', b'"released": 1', 1))
+    with pytest.raises(LawBroken, match="signature"):
+        score(copy.output, copy.hospital.truth, copy.state)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "7", '{"released": []}'])

@@ -286,10 +286,17 @@ def no_lock(state: Path) -> None:
     (state / "vault.lock").mkdir()
 
 
-@pytest.mark.parametrize("arrange", [no_database, a_folder, no_lock])
-def test_a_vault_that_cannot_be_opened(state: Path, arrange: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "arrange, expected",
+    [
+        pytest.param(no_database, "^--state: vault.sqlite is no vault; ", id="no database"),
+        pytest.param(a_folder, "^vault_unavailable$", id="a folder"),
+        pytest.param(no_lock, "^vault_unavailable$", id="no lock"),
+    ],
+)
+def test_a_vault_that_cannot_be_opened(state: Path, arrange: Callable[[Path], None], expected: str) -> None:
     arrange(state)
-    with pytest.raises(StoreError, match="^vault_unavailable$") as caught:
+    with pytest.raises(LimenError, match=expected) as caught:
         VaultRef(str(state)).open()
     assert str(state) not in said(caught.value).splitlines()[-1]
 
