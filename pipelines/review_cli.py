@@ -25,15 +25,16 @@ def review_list(folder: ReviewFolder, as_of: At = None, as_json: AsJson = False)
     Example: limen review list out
     """
     from pipelines import review
+    from pipelines.screen import many
 
     waiting, overdue = review.waiting(folder, as_of)
     if as_json:
         print(json.dumps({"items": [review.shown(item) for item in waiting], "overdue": overdue}))
         return
     for item in waiting:
-        age = "no date" if item.age_days is None else f"{item.age_days} days old"
+        age = "no date" if item.age_days is None else f"{many(item.age_days, 'day')} old"
         print(f"{item.id}  until {item.deadline}  {item.route}  {item.reason}  {item.event}, {age}")
-    print(f"{len(waiting):,} items wait for an answer, {overdue:,} are overdue and count as suppressed")
+    print(f"to be answered: {many(len(waiting), 'item')}; overdue, and so suppressed: {overdue:,}")
 
 
 @review_app.command("show")

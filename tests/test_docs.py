@@ -246,7 +246,9 @@ def test_the_review_page_is_walked_as_it_stands(tmp_path: Path) -> None:
         env={**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "4 items wait for an answer, 0 are overdue" in done.stdout and "identifier: 12345" in done.stdout
+    assert (
+        "to be answered: 4 items; overdue, and so suppressed: 0" in done.stdout and "identifier: 12345" in done.stdout
+    )
     assert payloads(tmp_path / "empty/out") == []
     assert [one["type"] for one in payloads(tmp_path / "empty/out-decided")] == ["limen.hcp-notification.v1"]
     assert len(lines(tmp_path / "empty/out-decided", "review")) == 3

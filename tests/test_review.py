@@ -326,7 +326,7 @@ def test_a_policy_cannot_let_anybody_overrule_what_is_no_question() -> None:
 def test_the_list_names_no_patient(merged: Desk) -> None:
     said = merged.limen("review", "list", merged.out, "--as-of", "2026-03-05")
     plain = said.out + merged.limen("review", "list", merged.out, "--as-of", "2026-03-05", "--json").out
-    assert "identity_changed" in plain and "4 items wait for an answer" in said.out
+    assert "identity_changed" in plain and "to be answered: 4 items" in said.out
     for secret in ("4711", "GENERAL", "V1", "2026-03-02", "subject"):
         assert secret not in plain
     merged.decide(merged.items()["patient-support"]["id"])
