@@ -84,6 +84,13 @@ def test_without_a_patient_it_is_rejected(trigger: str) -> None:
     assert caught.value.reason is Reason.CONSENT_OF_NOBODY
 
 
+@pytest.mark.parametrize("trigger", ["ORU^R01", "ADT^A17", "ADT^A24", "ADT^A08"])
+def test_beside_several_patients_it_is_of_nobody(trigger: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        read(message(trigger, "PID|2||43^^^MAIN^MR", SIGNED), READING)
+    assert caught.value.reason is Reason.CONSENT_OF_NOBODY
+
+
 def test_a_merge_keeps_the_consent_of_its_patient() -> None:
     facts = read(message("ADT^A40", REFUSED, "MRG|41^^^MAIN^MR"), READING)
     assert [fact.patient for fact in consents(facts)] == ["urn:id:MAIN\x1f42"]

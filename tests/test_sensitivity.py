@@ -334,6 +334,8 @@ HL7 = [
     ("gone home", {"disposition": "01"}, False, None),
     ("no death", {"dead": "N"}, False, None),
     ("a text is no date of death", {"died": "unknown"}, False, None),
+    ("zeros are no date of death", {"died": "00000000"}, False, None),
+    ("a year of death", {"died": "2026"}, False, (BEGINNING, True)),
     ("a child", {"born": "20150101"}, False, ("2033-01-01", False)),
     ("a year of birth", {"born": "2010"}, False, ("2028-12-31", False)),
     ("a grown-up", {"born": "19700101"}, False, ("1988-01-01", False)),
