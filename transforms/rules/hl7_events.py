@@ -142,10 +142,12 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     alone = isinstance(facts[0], Made) and facts[0].verdict is Verdict.UNROUTED
     if header is None or (alone and reading.production and header.value(11) != "P"):
         raise MessageError(Reason.WRONG_ENVIRONMENT)
-    patient = _patient(message.every("PID"), header, reading)
+    people = message.every("PID")
+    sides = [fact.patient for fact in facts if isinstance(fact, Identity)] if len(people) > 1 else []
+    patients = sides or [_patient(people, header, reading) or facts[0].patient]
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
-    signed = hl7_consent.read(message.every("CON"), patient or facts[0].patient, origin, sent, reading, counted=alone)
+    signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
     return [*signed] if alone else [*facts, *signed]
 
 
