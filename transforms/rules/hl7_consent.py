@@ -43,8 +43,8 @@ def read(
     counted: bool,
 ) -> list[Consent]:
     """One fact for each segment and each of the patients whose it may be: of several it is unclear, for all of them.
-    `origin` is whose numbers and forms they are, `sent` the time of the message;
-    `counted`: nothing else stands for the message, so the first of them does. Raises MessageError."""
+    `origin` is whose numbers and forms they are, `sent` the time of the message; `counted`: nothing else stands for the
+    message, so the first of them does. Raises MessageError."""
     if not all(patients):
         raise MessageError(Reason.CONSENT_OF_NOBODY)
     alone = len(patients) == 1
