@@ -57,6 +57,14 @@ def test_the_tail_of_a_message_behind_the_end_of_its_block(policy: Policy) -> No
     assert became(policy, Format.HL7, REFUSED.encode()) == [Reason.CONSENT_OF_NOBODY]
 
 
+def test_what_a_test_system_sends_is_no_refusal(policy: Policy) -> None:
+    """It was read, and in production nothing of it counts."""
+    in_production = policy.model_copy(update={"environment": "production"})
+    test = hl7(REFUSED, kind="ORU^R01").replace("|P|2.5.1", "|T|2.5.1").encode()
+    assert became(in_production, Format.HL7, test) == [Reason.WRONG_ENVIRONMENT]
+    assert became(policy, Format.HL7, test) == [None]
+
+
 EVENTS = [
     ("an older version", {"specversion": "0.3"}, Reason.INVALID_ENVELOPE),
     ("no source", {"source": ""}, Reason.INVALID_ENVELOPE),
@@ -75,7 +83,8 @@ def test_a_cloud_event_that_cannot_be_read(policy: Policy, attributes: dict[str,
 def test_data_as_a_string(policy: Policy, data: str) -> None:
     """A string within JSON has its marks and line ends escaped, by some writers as \\u0022 and \\u000d."""
     plain = json.dumps(event(data))
-    for text in (plain, plain.replace('\\"', "\\u0022").replace("\\n", "\\u000A").replace("\\r", "\\u000d")):
+    small = plain.replace('\\"', "\\u0022").replace("\\n", "\\u000a").replace("\\r", "\\u000d")
+    for text in (plain, small, small.replace("000a", "000A").replace("000d", "000D")):
         assert became(policy, Format.NDJSON, text.encode()) == [Reason.CONSENT_OF_NOBODY]
     assert became(policy, Format.NDJSON, json.dumps(event(OTHER)).encode()) == [Reason.UNKNOWN_KIND]
 
