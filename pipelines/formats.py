@@ -50,7 +50,7 @@ def recognise(head: bytes, whole: bool) -> Format | None:
         return Format.EMPTY if whole else None
     first = _FIRST.search(head)
     if first is not None and first["hl7"]:
-        return Format.HL7
+        return Format.HL7 if _MSH.search(b"\n" + head) else _without_messages(head) if whole else None
     if first is None:
         return Format.UNKNOWN if whole or b"\n" in head.strip() else None
     if _has_object_lines(head[first.start("json") :], whole):
@@ -68,6 +68,12 @@ def is_tar(head: bytes) -> bool:
     except tarfile.HeaderError:
         return False
     return True
+
+
+def _without_messages(batch: bytes) -> Format:
+    """A file that begins as a batch and has no MSH: it holds nothing, or something that nobody can find."""
+    lines = (line.strip(_FRAMING).removeprefix(BOM) for line in re.split(rb"[\r\n]", batch))
+    return Format.HL7 if all(line[:3] in _BATCH for line in lines if line) else Format.UNKNOWN
 
 
 def _has_object_lines(text: bytes, whole: bool) -> bool:

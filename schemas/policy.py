@@ -116,7 +116,7 @@ class ProtectedClass(Strict):
     services: frozenset[str] = frozenset()
     locations: frozenset[str] = frozenset()
     facilities: frozenset[str] = frozenset()
-    diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][0-9A-Z]{0,6}$")], ...] = ()
+    diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]([0-9][0-9A-Z]{0,5})?$")], ...] = ()
     alone: bool = False
     jurisdictions: tuple[Place, ...] | None = Field(default=None, min_length=1)
 

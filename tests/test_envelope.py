@@ -466,7 +466,8 @@ def test_a_text_that_cannot_be_read_may_hold_a_refusal(text: str) -> None:
     "url, reason",
     [("Consent/1", "consent_of_nobody"), ("https://e/fhir/Consent?patient=2", "consent_of_nobody"),
      ("/Consent?identifier=http://a/b|c", "consent_of_nobody"), ("Encounter/1", "deletion"), (None, "deletion"),
-     ("ConsentForm/1", "deletion")],
+     ("ConsentForm/1", "deletion"), ("Patient?active=false", "deletion"), ("https://e/fhir/Location/1", "no_route"),
+     ("Observation?subject=Patient/7", "no_route")],
 )  # fmt: skip
-def test_whatever_way_a_consent_is_deleted(url: str | None, reason: str) -> None:
+def test_whatever_is_deleted_its_type_is_judged_first(url: str | None, reason: str) -> None:
     assert said(opened({**bundle(), "entry": [{"request": {"method": "DELETE", "url": url}}]})) == [reason]

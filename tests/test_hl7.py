@@ -252,6 +252,9 @@ def test_what_is_escaped_comes_back(values: list[str]) -> None:
         pytest.param("8859/1", "iso8859_1", "é", id="8859/1"),
         pytest.param("ISO-8859-1", "iso8859_1", "é", id="ISO-8859-1"),
         pytest.param("ASCII~8859/1", "iso8859_1", "é", id="a superset of ASCII as alternate"),
+        pytest.param("UNICODE UTF-8~8859/1", "utf-8", "é東", id="the first of two"),
+        pytest.param("8859/1~UNICODE UTF-8", "iso8859_1", "é", id="the first of the same two"),
+        pytest.param("ASCII~8859/15~8859/1~UNICODE", "iso8859_15", "€", id="the first that says more than ASCII"),
         pytest.param("8859/2", "iso8859_2", "ł", id="8859/2"),
         pytest.param("8859/5", "iso8859_5", "Ж", id="8859/5"),
         pytest.param("8859/7", "iso8859_7", "Ω", id="8859/7"),
@@ -276,7 +279,11 @@ def test_charsets(declared: str, encoding: str, text: str) -> None:
         pytest.param(message(charset="ASCII~EBCDIC"), Reason.BAD_CHARSET, id="unknown alternate"),
         pytest.param(message(charset="UNICODE~EBCDIC"), Reason.BAD_CHARSET, id="unknown alternate to UNICODE"),
         pytest.param(message(charset="CNS 11643-1992"), Reason.BAD_CHARSET, id="without a codec"),
-        pytest.param(message(charset="8859/1~8859/2"), Reason.BAD_CHARSET, id="two that exclude each other"),
+        pytest.param(message(charset="8859/1~EBCDIC"), Reason.BAD_CHARSET, id="a second one that is unknown"),
+        pytest.param(message(r"PID|\C2842\b", charset="8859/1~8859/2"), Reason.BAD_CHARSET, id="a switch, one byte"),
+        pytest.param(message(r"PID|\M244221\c", charset="8859/1~BIG-5"), Reason.BAD_CHARSET, id="a switch, more bytes"),
+        pytest.param(message("PID|\x1b$B;3", charset="8859/1~ISO IR87"), Reason.BAD_CHARSET, id="a switch of ISO 2022"),
+        pytest.param(message("PID|é", charset="UTF-8~8859/1", encoding="latin-1"), Reason.BAD_ENCODING, id="the other"),
         pytest.param(message(charset="ASCII" + "-" * 500), Reason.BAD_CHARSET, id="long"),
         pytest.param(message("PID|é", charset="UNICODE"), Reason.BAD_CHARSET, id="UNICODE, not ASCII"),
         pytest.param(message("PID|é", charset="UNICODE UTF-16"), Reason.BAD_CHARSET, id="UTF-16, not ASCII"),
@@ -297,6 +304,11 @@ def test_charsets(declared: str, encoding: str, text: str) -> None:
 )
 def test_charsets_that_cannot_be_read(body: bytes, reason: Reason) -> None:
     assert refusal(body) is reason
+
+
+def test_no_other_escape_switches() -> None:
+    text = r"a\F\C2842 \T\b\Cx\c\H\\X24\M"
+    assert taken(read(message(f"PID|{text}", charset="8859/1~8859/2"), "ASCII"), "PID").value(1) == "a|C2842 &bc$M"
 
 
 def test_an_unknown_default_is_refused() -> None:

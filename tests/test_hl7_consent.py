@@ -84,6 +84,23 @@ def test_without_a_patient_it_is_rejected(trigger: str) -> None:
     assert caught.value.reason is Reason.CONSENT_OF_NOBODY
 
 
+@pytest.mark.parametrize("trigger", ["ORU^R01", "ADT^A17", "ADT^A08"])
+def test_beside_several_patients_it_is_of_nobody(trigger: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        read(message(trigger, "PID|2||43^^^MAIN^MR", SIGNED), READING)
+    assert caught.value.reason is Reason.CONSENT_OF_NOBODY
+
+
+@pytest.mark.parametrize("segment", [SIGNED, REFUSED])
+def test_beside_two_patients_who_are_linked_it_is_unclear_for_both(segment: str) -> None:
+    facts = read(message("ADT^A24", "PID|2||43^^^MAIN^MR", segment), READING)
+    sides = [fact.patient for fact in facts if isinstance(fact, Identity)]
+    assert [(fact.patient, fact.says, fact.counted) for fact in consents(facts)] == [
+        (side, Says.UNCLEAR, False) for side in sides
+    ]
+    assert len(sides) == 2
+
+
 def test_a_merge_keeps_the_consent_of_its_patient() -> None:
     facts = read(message("ADT^A40", REFUSED, "MRG|41^^^MAIN^MR"), READING)
     assert [fact.patient for fact in consents(facts)] == ["urn:id:MAIN\x1f42"]

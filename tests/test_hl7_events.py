@@ -101,6 +101,20 @@ def test_a_routable_message_needs_a_patient() -> None:
         assert refusal(message(pid=pid)) is Reason.NO_PATIENT
 
 
+@pytest.mark.parametrize("trigger", ["SIU^S12", "SIU^S15", "ADT^A03", "ADT^A08"])
+def test_a_message_about_several_patients_is_rejected(trigger: str) -> None:
+    """Which of them the rest is about nobody says, and the second one's booking may not vanish."""
+    for pid in ("PID|2||43^^^MAIN^MR", "PID|2"):
+        assert refusal(message(trigger, pid, "PV1|1|I")) is Reason.NO_PATIENT
+    [one, *_] = read(message(trigger, "PID|2||7^^^X^PI~42^^^MAIN^MR", "PV1|1|I"), READING)
+    assert isinstance(one, Milestone | Person) and one.patient == told(message()).patient, "the same one twice"
+
+
+def test_what_is_taken_from_nobody_may_name_several_patients() -> None:
+    [swap] = read(message("ADT^A17", "PID|2||43^^^MAIN^MR"), READING)
+    assert isinstance(swap, Made) and swap.verdict is Verdict.UNROUTED
+
+
 # --- Times and visits -----------------------------------------------------------------------------------------------
 
 TIMES = [

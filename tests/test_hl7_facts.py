@@ -71,6 +71,7 @@ def facts(pair: str, body: bytes, bundle: Json) -> Iterator[Compared]:
     yield Compared(pair, "trigger", header.value(9, 2), event["eventCoding"]["code"])
 
     read_as = "SIU^S12" if kind.startswith("SIU") else "ADT^A01"
+    body = b"PID|".join(body.split(b"PID|")[:2])  # a merge may be about two patients, what it is read as about one
     (fact, *_) = read(body.replace(kind.encode(), read_as.encode(), 1), reading)
     assert isinstance(fact, Milestone)
     if not by_google:  # whose time is when its service took the message

@@ -101,11 +101,20 @@ def cautious(tmp_path: Path) -> Path:
 # --- what one stream does -----------------------------------------------------------------------------------------
 
 
-def test_a_held_source_publishes_nothing_until_its_consent_is_sent_again(place: Place, cautious: Path) -> None:
+@pytest.mark.parametrize(
+    "unread",
+    [
+        pytest.param({"patient": {"display": "Jane Roe"}}, id="of nobody"),
+        pytest.param({"resourceType": "consent"}, id="that cannot be read"),
+    ],
+)
+def test_a_held_source_publishes_nothing_until_its_consent_is_sent_again(
+    place: Place, cautious: Path, unread: dict[str, object]
+) -> None:
     place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"), policy=cautious)
     before, taken_in = published(place.output), _rows(place.ledger)
     later = discharge("e2", "2026-03-04T10:00:00Z")
-    nobody = {**refused(2, "2026-03-04T12:00:00Z"), "patient": {"display": "Jane Roe"}}
+    nobody = {**refused(2, "2026-03-04T12:00:00Z"), **unread}
     with pytest.raises(SourceHeld, match="^the source is held, nothing was published: .*: 1; find .* feed check"):
         place.run("2026-03-05", later, nobody, policy=cautious)
     assert published(place.output) == before

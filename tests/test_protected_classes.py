@@ -43,9 +43,20 @@ def test_every_label_service_and_location_still_marks(policy: Policy) -> None:
     assert [place for place in LOCATIONS if not known.locations.get(place)] == []
 
 
-@given(st.sampled_from(DIAGNOSES), st.text("0123456789ABCFXZ.", max_size=4))
-def test_every_diagnosis_still_marks(policy: Policy, begin: str, rest: str) -> None:
-    assert diagnosed([begin + rest], compiled(policy))
+@given(
+    st.sampled_from(DIAGNOSES), st.text("0123456789ABCFXZ", max_size=4), st.sampled_from(["", ".-", "+", " alcohol"])
+)
+def test_every_diagnosis_still_marks(policy: Policy, begin: str, rest: str, behind: str) -> None:
+    """As a category or as a code below it, with its dot or without, and whatever is written behind it."""
+    code = (begin + "10"[len(begin) - 1 :] + rest)[:7]
+    for written in (code, f"{code[:3]}.{code[3:]}"):
+        for text in (written, written.lower(), f" {written} ", written + behind):
+            assert diagnosed([text], compiled(policy)), text
+
+
+@pytest.mark.parametrize("word", "F FALL FEVER FLU FX12 FD F-10 FOLLOWUP F1 ABUSE T40123456 F10201234 O0".split())
+def test_a_word_is_no_diagnosis(policy: Policy, word: str) -> None:
+    assert not diagnosed([word, word.lower(), f"{word} 10", f"{word.capitalize()} up visit"], compiled(policy))
 
 
 # --- of which classes it is ---------------------------------------------------------------------------------------

@@ -50,6 +50,9 @@ WHOLE = {
     "an MLLP frame": (b"\x0b" + ADT + b"\x1c\r", Format.HL7),
     "a batch": (b"FHS|^~\\&\rBHS|^~\\&\r" + ADT, Format.HL7),
     "a batch without messages": (b"BHS|^~\\&|A\rBTS|0\r", Format.HL7),
+    "a batch that holds blank lines": (b"\x0bFHS|^~\\&\r\n\r\nBHS|^~\\&|A\r\nBTS|0\r\nFTS|1\r\n\x1c\r\n", Format.HL7),
+    "a batch whose message lost its MSH": (b"BHS|^~\\&|A\rNSH|^~\\&|B\rPID|1||7\rBTS|1\r", Format.UNKNOWN),
+    "a batch that breaks off in its MSH": (b"FHS|^~\\&\rBHS|^~\\&\rMS", Format.UNKNOWN),
     "another field separator": (b"MSH$^~\\&$A", Format.HL7),
     "a word that begins with MSH": (b"MSHA|x\n", Format.UNKNOWN),
     "MSH within a line": (b"see MSH|^~\\&|\n", Format.UNKNOWN),
@@ -92,6 +95,8 @@ PARTS = {
     "a complete line before one that is not": (LINE + b'\n{"id":"', Format.NDJSON),
     "the beginning of a document": (b'{\n  "id": "1",\n  "te', Format.JSON),
     "the beginning of a message": (ADT[:20], Format.HL7),
+    "the beginning of a batch": (b"BHS|^~\\&|A\rMS", None),
+    "the beginning of a batch and of its first message": (b"BHS|^~\\&|A\rMSH|", Format.HL7),
     "lines of text": (b"x\ny\nz", Format.UNKNOWN),
 }
 

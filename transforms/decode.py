@@ -30,6 +30,7 @@ from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Envelopes
 from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import Reading, shard_of
+from transforms.rules.rejection import rejected
 from transforms.rules.tables import tables
 from transforms.rules.verdicts import Verdicts
 
@@ -151,12 +152,12 @@ class _Reader:
                 return [Counted(body, hl7_events.read(body, self._reading), None)]
             if form is Format.JSON:
                 return self._envelopes.document(body)
-            return [Counted(body, [], _UNREADABLE[form])]
+            return [rejected(body, _UNREADABLE[form])]
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [rejected(body, error.reason)]
         except Exception as defect:  # noqa: BLE001  ours: the message is sealed, and the alarm names no value
             _LOG.error("defect in decode: %s", type(defect).__name__)
-            return [Counted(body, [], Reason.DEFECT)]
+            return [rejected(body, Reason.DEFECT)]
 
 
 def reader(policy: Policy, verdicts: Verdicts | None = None) -> _Reader:

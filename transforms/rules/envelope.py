@@ -7,7 +7,6 @@ Sources: CloudEvents 1.0 (context attributes, JSON format); FHIR R4 Bundle; FHIR
 
 import base64
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,18 +21,18 @@ from transforms.rules.envelope_parts import Bundle, Carried, CloudEvent, Counted
 from transforms.rules.fhir_parts import Around, modified
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
+from transforms.rules.rejection import may_hold_consent, rejected
 from transforms.rules.verdicts import Verdicts
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 NESTED = 8  # how many Bundles may lie in one another
+STATED = ("", "GET", "HEAD", "POST", "PUT")  # what an entry asks for that brings its resource whole, or changes nothing
 MODIFIERS = ("implicitRules", "modifierExtension")  # FHIR R4 2.1.0.4, 2.20: what a reader has to understand
-UNREAD = (Reason.MALFORMED, Reason.DUPLICATE_JSON_KEY, Reason.TOO_DEEP)
 ENTRIES = 1_000_000  # of one Bundle; each is a message of its own, and all are held at once
 
 
 Hl7 = Callable[[bytes | str, Reading, str, str, str], list[AnyFact]]
 
-_CONSENT = re.compile(r"(^|/)Consent($|[/?])")
 _any = msgspec.json.Decoder()
 _written = msgspec.json.Encoder().encode
 _carried = msgspec.json.Decoder(Carried)
@@ -59,7 +58,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [rejected(body, error.reason)]
         return self._message(body, tree, self._around, 0)
 
     def document(self, body: bytes) -> list[Counted]:
@@ -67,7 +66,7 @@ class Envelopes:
         try:
             tree = unambiguous(body)
         except MessageError as error:
-            return [Counted(body, [], error.reason)]
+            return [rejected(body, error.reason)]
         if not isinstance(tree, list):
             return self._message(body, tree, self._around, 0)
         if not tree:  # an envelope with nothing in it is a message all the same
@@ -87,9 +86,9 @@ class Envelopes:
                 return self._bundle(body, tree, around, depth)
             return [self._resource(body, kind, tree, around)]
         except MessageError as error:
-            return [Counted(body, [], _unread(body, error.reason))]
+            return [rejected(body, error.reason)]
         except RecursionError:
-            return [Counted(body, [], _unread(body, Reason.TOO_DEEP))]
+            return [rejected(body, Reason.TOO_DEEP)]
 
     def _resource(self, body: bytes, kind: object, tree: dict[str, Any], around: Around) -> Counted:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
@@ -100,6 +99,8 @@ class Envelopes:
             if kind != "Patient" and (b"modifierExtension" in body or b"\\u" in body) and modified(tree):
                 raise MessageError(Reason.UNKNOWN_MODIFIER)
             return Counted(body, fhir_events.read(tree, around), None)
+        if kind == "Parameters" and may_hold_consent(body):  # it is read neither here nor there
+            raise MessageError(Reason.CONSENT_OF_NOBODY)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
             return _told(body, kind, said, set())
         return Counted(body, [unrouted(kind, Reason.NO_ROUTE)], None)
@@ -152,9 +153,8 @@ class Envelopes:
         counted: list[Counted] = []
         for entry, resource in zip(entries, resources, strict=True):
             raw, kind = bytes(entry.resource), _kind(resource)
-            if (deleted := entry.deleted) is not None:  # it names no patient: a person has to look
-                refused = kind == "Consent" or _CONSENT.search(deleted)
-                counted.append(Counted(raw, [], Reason.CONSENT_OF_NOBODY if refused else Reason.DELETION))
+            if entry.method not in STATED and (changed := _changed(entry, raw, kind)):
+                counted.append(changed)
             elif not raw:  # an entry that only points (id-only): nothing to decide here
                 counted.append(Counted(raw, [_control("Bundle")], None))
             else:
@@ -163,6 +163,20 @@ class Envelopes:
                     carried = _carried_by(entries, resources) if carried is None else carried
                     counted[-1] = _told(raw, kind, said, carried)
         return counted
+
+
+def _changed(entry: Entry, body: bytes, kind: str) -> Counted | None:
+    """An entry that deletes a resource, or changes a Consent without stating it whole: it names no patient, so a person
+    has to look. The type is judged first; None: the entry is read as what it brings along."""
+    path = f"{entry.fullUrl or ''}/{entry.url.partition('?')[0]}"
+    types = RESOURCE_TYPES & {kind, *path.split("/")}
+    if "Consent" in types:
+        return rejected(body, Reason.CONSENT_OF_NOBODY)
+    if entry.method != "DELETE":
+        return None
+    if types and types.isdisjoint(fhir_events.READERS):
+        return Counted(body, [unrouted(min(types), Reason.NO_ROUTE)], None)
+    return rejected(body, Reason.DELETION)
 
 
 def _framed(resource: object, entry: Mapping[str, object], bundle: Mapping[str, object]) -> object:
@@ -202,7 +216,7 @@ def _carried_by(entries: list[Entry], resources: list[Any]) -> set[str]:
     told = (
         names(entry.fullUrl or "", resource)
         for entry, resource in zip(entries, resources, strict=True)
-        if entry.deleted is not None or (entry.resource and _kind(resource) not in SHAPES)
+        if entry.method == "DELETE" or (entry.resource and _kind(resource) not in SHAPES)
     )
     return {name for each in told for name in each}
 
@@ -211,11 +225,6 @@ def _told(body: bytes, kind: str, said: Status, carried: set[str]) -> Counted:
     """A status as a message. What happened has to be fetched if not every event's resource came with it."""
     lacking = said.tells and (not carried or not all(is_carried(focus, carried) for focus in said.focuses if focus))
     return Counted(body, [_control(kind, Reason.FETCH_NEEDED if lacking else Reason.NOTIFICATION)], None, said)
-
-
-def _unread(body: bytes, reason: Reason) -> Reason:
-    """Why a text is rejected. In one that cannot be read as a whole somebody may have refused."""
-    return Reason.CONSENT_OF_NOBODY if reason in UNREAD and b'"Consent"' in body else reason
 
 
 def _kind(tree: object) -> str:
@@ -258,12 +267,10 @@ def unambiguous(body: bytes) -> object:
             json.loads(body, object_pairs_hook=_each_once)
         elif again.count(b'"') != body.count(b'"'):
             raise MessageError(Reason.DUPLICATE_JSON_KEY)
-    except MessageError as error:
-        raise MessageError(_unread(body, error.reason)) from None
     except RecursionError:
-        raise MessageError(_unread(body, Reason.TOO_DEEP)) from None
+        raise MessageError(Reason.TOO_DEEP) from None
     except ValueError:
-        raise MessageError(_unread(body, Reason.MALFORMED)) from None
+        raise MessageError(Reason.MALFORMED) from None
     return tree
 
 

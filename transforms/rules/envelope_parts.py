@@ -35,10 +35,17 @@ class Entry(Part, frozen=True, gc=False):
     request: object = None
 
     @property
-    def deleted(self) -> str | None:
-        """The URL of what the entry deletes, by its id or by a search; None if it deletes nothing."""
-        asked = self.request if isinstance(self.request, dict) else {}
-        return str(asked.get("url") or "") if str(asked.get("method")).upper() == "DELETE" else None
+    def method(self) -> str:
+        """What the request of the entry asks for, in capitals; "" if it says nothing."""
+        return self._asked("method").upper()
+
+    @property
+    def url(self) -> str:
+        """Of what: by its id or by a search."""
+        return self._asked("url")
+
+    def _asked(self, name: str) -> str:
+        return str(self.request.get(name) or "") if isinstance(self.request, dict) else ""
 
 
 class Bundle(Part, frozen=True, gc=False):

@@ -47,6 +47,7 @@ class Delimiters:
     subcomponent: str
     sequences: dict[str, str]
     charset: str
+    switches: re.Pattern[str] | None  # what would switch to another charset, where MSH-18 names several
 
 
 class Repetition:
@@ -167,7 +168,7 @@ def read(body: bytes, default_charset: str) -> Hl7Message:
     """Read one message, as it was cut out of a file or an MLLP frame. `default_charset` is a name of table 0211.
 
     Raises MessageError: MALFORMED (does not begin with MSH, or holds another message, or JSON), BAD_DELIMITERS,
-    BAD_CHARSET (unknown, or charsets that exclude each other), BAD_ENCODING (bytes that the charset does not allow).
+    BAD_CHARSET (unknown, or text that switches to another one), BAD_ENCODING (bytes that the charset does not allow).
     """
     if not body.startswith(b"MSH"):
         body = body.lstrip(_BEFORE)
@@ -195,9 +196,12 @@ def read(body: bytes, default_charset: str) -> Hl7Message:
             raise MessageError(Reason.BAD_CHARSET)
         delimiters = replace(delimiters, charset="ascii")
     try:
-        message = Hl7Message(body.decode(delimiters.charset), delimiters)
+        text = body.decode(delimiters.charset)
     except UnicodeDecodeError:
         raise MessageError(Reason.BAD_ENCODING) from None
+    if delimiters.switches and delimiters.switches.search(text):
+        raise MessageError(Reason.BAD_CHARSET)
+    message = Hl7Message(text, delimiters)
     if delimiters.charset in _HIDING and message.every("MSH")[0].field(18) != declared.decode("ascii", "replace"):
         raise MessageError(Reason.BAD_CHARSET)
     return message
@@ -218,20 +222,23 @@ def _delimiters(characters: bytes, charsets: bytes, default_charset: str) -> Del
     sequences = {"F": field, "S": component, "R": repetition, "E": escape, "T": subcomponent, "P": truncation}
     sequences = {name: stands for name, stands in sequences.items() if stands != _NONE}
     sequences |= {".br": "\n", ".sp": "\n"}
-    return Delimiters(field, component, repetition, escape, subcomponent, sequences, _codec(names))
+    first, *further = _codecs(names)
+    mark = re.escape(escape)
+    switches = re.compile(rf"\x1b|{mark}[CM][0-9A-Fa-f]{{4,6}}{mark}") if further else None  # 2.7.2, 2.7.3, ISO 2022
+    return Delimiters(field, component, repetition, escape, subcomponent, sequences, first, switches)
 
 
-def _codec(names: list[str]) -> str:
-    """The one Python codec that reads all of the named charsets."""
-    codecs = {codec(name) for name in names}
-    if len(codecs) > 1:
-        codecs -= {"ascii"}  # all others contain it
-    if len(codecs) > 1:
-        codecs -= {WIDE}  # `UTF-8~UNICODE`
-    only = codecs.pop()
-    if codecs or only is None:
+def _codecs(names: list[str]) -> list[str]:
+    """The Python codecs of the named charsets. The first one reads the message; to a further one only an escape
+    sequence switches (section 2.14.9.18)."""
+    codecs = list(dict.fromkeys(map(codec, names)))
+    for contained in ("ascii", WIDE):  # all others contain it; `UTF-8~UNICODE`
+        if len(codecs) > 1 and contained in codecs:
+            codecs.remove(contained)
+    known = [one for one in codecs if one is not None]
+    if len(known) < len(codecs):
         raise MessageError(Reason.BAD_CHARSET)
-    return only
+    return known
 
 
 def _leaf(raw: str, subcomponent: int, delimiters: Delimiters) -> str:

@@ -34,16 +34,30 @@ OWN = frozenset({"", "1", "SEL"})  # CON-25, the consenter's relationship to the
 
 
 def read(
-    segments: Sequence[Segment], patient: str, origin: str, sent: Instant | None, reading: Reading, *, counted: bool
+    segments: Sequence[Segment],
+    patients: Sequence[str],
+    origin: str,
+    sent: Instant | None,
+    reading: Reading,
+    *,
+    counted: bool,
 ) -> list[Consent]:
-    """One fact for each segment. `origin` is whose numbers and forms they are, `sent` the time of the message;
-    `counted`: nothing else stands for the message, so the first of them does. Raises MessageError."""
-    if not patient:
+    """One fact for each segment and each of the patients whose it may be: of several it is unclear, for all of them.
+    `origin` is whose numbers and forms they are, `sent` the time of the message; `counted`: nothing else stands for the
+    message, so the first of them does. Raises MessageError."""
+    if not all(patients):
         raise MessageError(Reason.CONSENT_OF_NOBODY)
-    return [_fact(one, patient, origin, sent, reading, counted and place == 0) for place, one in enumerate(segments)]
+    alone = len(patients) == 1
+    return [
+        _fact(one, patient, origin, sent, reading, counted=counted and place == 0, alone=alone)
+        for place, one in enumerate(segments)
+        for patient in patients
+    ]
 
 
-def _fact(signed: Segment, patient: str, origin: str, sent: Instant | None, reading: Reading, counted: bool) -> Consent:
+def _fact(
+    signed: Segment, patient: str, origin: str, sent: Instant | None, reading: Reading, *, counted: bool, alone: bool
+) -> Consent:
     codes = [f"{one.value(3)}|{one.value(1)}" for one in signed.repeats(2)] + [f"CON-3|{signed.value(3)}"]
     form = form_of(codes, reading.consents)
     decided, begins, ends = (from_hl7(signed.value(field), reading.zone) for field in (13, 14, 15))
@@ -51,7 +65,7 @@ def _fact(signed: Segment, patient: str, origin: str, sent: Instant | None, read
         found is not None or signed.field(field) in ("", NULL)
         for field, found in ((13, decided), (14, begins), (15, ends))
     )
-    says = _says(signed, form, legible and decided is not None)
+    says = _says(signed, form, legible and decided is not None) if alone else Says.UNCLEAR
     if says is Says.PERMIT and reading.consents.documented and not (signed.value(4) and signed.value(10) == WRITTEN):
         says = Says.NOTHING
     dated = decided or sent  # a message can date a restriction, never a permit

@@ -81,8 +81,8 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     means, kinds = meaning
     if reading.production and header.value(11) != "P":
         raise MessageError(Reason.WRONG_ENVIRONMENT)
-    person = message.first("PID")
-    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
+    person = people[0] if (people := message.every("PID")) else None
+    patient = "" if means is IDENTITY else _patient(people, header, reading)
     if means is DEMOGRAPHICS:
         if person is None or not patient:
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
@@ -138,14 +138,16 @@ def _values(message: Hl7Message, person: Segment, visited: Segment | None, filte
 
 def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, source: str) -> list[AnyFact]:
     """CON segments ride along with what their message tells, and stand for one that tells nothing else."""
-    header, person = message.first("MSH"), message.first("PID")
+    header = message.first("MSH")
     alone = isinstance(facts[0], Made) and facts[0].verdict is Verdict.UNROUTED
     if header is None or (alone and reading.production and header.value(11) != "P"):
         raise MessageError(Reason.WRONG_ENVIRONMENT)
-    patient = preferred(_identifiers(person.repeats(3), header), reading.identity_types) if person else ""
+    people = message.every("PID")
+    sides = [fact.patient for fact in facts if isinstance(fact, Identity)] if len(people) > 1 else []
+    patients = sides or [_patient(people, header, reading) or facts[0].patient]
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
-    signed = hl7_consent.read(message.every("CON"), patient or facts[0].patient, origin, sent, reading, counted=alone)
+    signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
     return [*signed] if alone else [*facts, *signed]
 
 
@@ -196,7 +198,8 @@ def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tupl
 
 
 def _died(person: Segment, visited: Segment | None) -> bool:
-    if person.value(30).upper() == "Y" or person.value(29)[:4].isdigit():  # what is no date is no news of a death
+    year = person.value(29)[:4]
+    if person.value(30).upper() == "Y" or (year.isdigit() and year != "0000"):  # what is no date is no news of a death
         return True
     return visited is not None and visited.value(36) in DIED
 
@@ -230,6 +233,15 @@ def _key(
         return idempotency_key(source, envelope, patient, native, "", what)
     origin = f"{reading.source}|{header.value(3)}|{header.value(4)}"
     return idempotency_key(origin, kind, patient, header.value(10), header.value(7) or what.hex(), what)
+
+
+def _patient(people: list[Segment], header: Segment, reading: Reading) -> str:
+    """The patient key of a message that is about one patient; "" if it cannot be read. Raises NO_PATIENT if the PID
+    segments of its groups name several: nobody says which of them the rest is about."""
+    keys = {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people} or {""}
+    if len(keys) > 1:
+        raise MessageError(Reason.NO_PATIENT)
+    return keys.pop()
 
 
 def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from schemas.policy import Policy
 # HL7 sets this confidentiality on whatever a sensitivity code marks (DS4P): beside one it adds nothing
 RESTRICTED_LABEL = ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
+# What follows decides nothing: the dash, dagger, asterisk or words of those who write more than the code.
+_ICD_10 = re.compile(r"[A-Z][0-9][0-9A-Z]\.?[0-9A-Z]{0,4}(?![0-9A-Z])")
 _YEAR = re.compile(r"(?:18|19|20)\d\d", re.ASCII)
 
 Classes = tuple[str, ...]  # of specially protected information; as marks are gathered one may come twice
@@ -101,11 +103,12 @@ def placed(codes: Iterable[str], known: Sensitivity) -> Classes:
 
 def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes diagnoses make it. HL7 DG1-3, PV2-3; FHIR reasonCode, diagnosis, Condition.code. Of whatever
-    code system: a code of another one that begins alike is marked too."""
+    code system: what has the shape of ICD-10 and begins alike is marked too, a word that begins alike is not."""
     found: Classes = ()
     for stated in codes:
         code = stated.strip().upper()
-        for begins, classes in known.diagnoses.get(code[:1], ()):
+        listed = known.diagnoses.get(code[:1], ())
+        for begins, classes in listed if listed and _ICD_10.match(code) else ():
             if code.replace(".", "").startswith(begins):
                 found += classes
                 break
