@@ -14,7 +14,8 @@ from schemas.errors import ConfigurationError, MessageError
 from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person
 from schemas.message import Format, Message
 from schemas.outcome import Reason, Verdict
-from schemas.policy import Policy, Source, TriggerName
+from schemas.policy import Policy
+from schemas.source import Source, TriggerName
 from transforms.decode import reader
 from transforms.rules.hl7_events import read
 from transforms.rules.hl7_triggers import TRIGGERS, Means
