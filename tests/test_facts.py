@@ -191,7 +191,7 @@ def hl7(trigger: str, keep: dict[str, str]) -> bytes:
     lines = ["|".join(["MSH", "^~\\&", *[keep.get(f"MSH.{n}", f"<MSH.{n}>") for n in range(3, 18)], "", "<MSH.19>"])]
     lines[0] = lines[0].replace("<MSH.9>", f"ADT^{trigger}")
     for name in SEGMENTS:
-        for place in (1, 2):  # each segment twice
+        for place in (1,) if name == "PID" and trigger != "A40" else (1, 2):  # only a merge is of two patients
             fields = [
                 keep.get(
                     f"{name}.{n}", "~".join("^".join(f"<{name}.{n}.{r}.{c}>" for c in range(1, 5)) for r in (1, 2))
