@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Mark, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
@@ -69,7 +69,10 @@ class Received:
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
-        self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit
+        self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
+        self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
+        for mark in timeline.marks:
+            self._bind(mark)
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
@@ -95,6 +98,8 @@ class Received:
                 self.people.append(fact)
             if fact.counted:
                 self._repeat(fact, Reason.DEMOGRAPHICS, Verdict.CONTROL)
+        elif isinstance(fact, Mark):
+            self._bind(fact)
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
@@ -152,13 +157,23 @@ class Received:
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
-        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers."""
+        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers, or,
+        if it names none, for the patient: it may be any visit."""
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
         if fact.classes:
             self._marks.setdefault(fact.what, set()).update(fact.classes)
-            for name in (fact.stay, *fact.also):
+            for name in (fact.visit, *fact.also):
                 self.classes.setdefault(name, set()).update(fact.classes)
+
+    def _bind(self, mark: Mark) -> None:
+        """A mark that no milestone carries binds whenever it comes, and is no message. Those of the same visits are
+        kept as one."""
+        known = self.marks.get(mark.visits, mark)
+        classes = tuple(sorted({*known.classes, *mark.classes}))
+        self.marks[mark.visits] = replace(mark, key=min(known.key, mark.key), classes=classes)
+        for name in mark.visits or ("",):
+            self.classes.setdefault(name, set()).update(classes)
 
     def marked(self, copy: Milestone) -> Milestone:
         """A copy as it is kept: with what those said that say the same and are not."""

@@ -224,9 +224,10 @@ class Known:
         return decided
 
     def _classes_of(self, one: Milestone) -> Classes:
-        """Of what specially protected information a milestone is, by any number of its visit."""
-        names = (one.stay, *self._also.get(one.what, ()))
-        return tuple(sorted({name for number in names for name in self._classes.get(number, ())}))
+        """Of what specially protected information a milestone is: by any number of its visit, and as all of the
+        patient's are. One that names no visit may be of any that is marked."""
+        numbers = ("", one.visit, *self._also.get(one.what, ())) if one.visit else self._classes
+        return tuple(sorted({name for number in numbers for name in self._classes.get(number, ())}))
 
     def _doubted(self, one: Milestone, rule: RouteRule | None) -> Verdicts | None:
         """What a reviewer refused, or what it is uncertain of a message that it happened as it says."""
