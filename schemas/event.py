@@ -78,7 +78,8 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     message takes back for the visit, up to its time. `classes`: of what specially protected information the policy's
     sensitivity.yaml marks it, sorted; no part of `what`, since one copy that is marked binds for all.
 
-    `also` are further numbers of the visit, by which a cancellation may name it; no part of `what`.
+    `also` are further numbers of the visit, by which a cancellation may name it; `conditions` the names of the FHIR
+    Conditions that it refers to, by which a mark may; neither is a part of `what`.
 
     `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
     was computed from another that happened then, is no message of its own and not counted as one, and does not come to
@@ -97,6 +98,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     course: str = ""
     since: int | None = None
     also: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.key, self.what))
@@ -165,9 +167,9 @@ class Person(Fact, tag="p", frozen=True, array_like=True, gc=False):
 class Mark(Fact, tag="k", frozen=True, array_like=True, gc=False):
     """A message that states no milestone says that a visit is specially protected, or the patient as a whole.
 
-    `visits` are the numbers by which it names the visit, sorted; none: it is about the patient. `classes`: of what
-    specially protected information it is, sorted. It is told beside what its message is counted as, and never counted;
-    its key is of what it says, so that it is the same fact whatever message says it.
+    `visits` are the numbers by which it names the visit, or a Condition by its name, sorted; none: it is about the
+    patient. `classes`: of what specially protected information it is, sorted. It is told beside what its message is
+    counted as, and never counted; its key is of what it says, so that it is the same fact whatever message says it.
     """
 
     visits: tuple[str, ...]

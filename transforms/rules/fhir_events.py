@@ -178,7 +178,7 @@ def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
     return [
         Milestone(
             digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
-            (), None, one.classes, one.course, since, one.also,
+            (), None, one.classes, one.course, since, one.also, one.conditions,
         )
     ]  # fmt: skip
 
@@ -243,6 +243,7 @@ def _stated(
         Milestone(
             key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
             fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, tuple(also),
+            fhir_marks.conditions(resource),
         )
     ]  # fmt: skip
 
@@ -254,14 +255,16 @@ def _marks(classes: Classes, subject: Reference | None, numbers: Iterable[str | 
 
 
 def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
-    """A Condition states no milestone. One that is specially protected marks its encounter, wherever that is told of;
-    if it names none that is understood, its patient."""
+    """A Condition states no milestone. One that is specially protected marks its encounter and what refers to it,
+    wherever they are told of; if it names no encounter that is understood, its patient."""
     classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
     try:
         subject = msgspec.convert(tree.get("subject"), Reference | None)
     except msgspec.ValidationError:
         return []
     numbers = [*map(fhir_marks.number, encounters), *fhir_marks.stated(tree.get("encounter"), "value")]
+    if any(numbers):
+        numbers.append(f"Condition/{tree.get('id')}")
     return _marks(tuple(sorted({*classes})), subject, numbers, around)
 
 

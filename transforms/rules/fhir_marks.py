@@ -78,8 +78,17 @@ def condition(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, 
     return found, stated(tree.get("encounter"), "reference")
 
 
+def conditions(resource: Resource) -> tuple[str, ...]:
+    """The names of the Conditions that a resource refers to, which may be told of elsewhere; sorted."""
+    if resource.reasonReference is None and resource.diagnosis is None:
+        return ()
+    referred = stated([resource.reasonReference, resource.diagnosis], "reference")
+    named = {number(text) for text in referred if "Condition" in text or text.startswith("urn:")}
+    return tuple(sorted(f"Condition/{name}" for name in named if name))
+
+
 def number(reference: str) -> str:
-    """The number of the visit that a reference names, by its id or by the identifier that is searched for; "" where it
+    """The number of what a reference names, by its id or by the identifier that is searched for; "" where it
     is not understood.
 
     >>> [number(name) for name in ("Encounter/7/_history/2", "Encounter?identifier=urn:a|9", "#e", "urn:oid:1.2")]

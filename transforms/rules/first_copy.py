@@ -27,11 +27,11 @@ def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
 _KEY = attrgetter("key")
 
 
-def order(fact: AnyFact) -> tuple[bytes, bytes, int, tuple[str, ...], tuple[str, ...]]:
+def order(fact: AnyFact) -> tuple[bytes, bytes, int, *tuple[tuple[str, ...], ...]]:
     """By key and content; of equal copies the one published first, or the one that stands for its message."""
     if isinstance(fact, Milestone):
-        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also
-    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted, (), ()
+        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also, fact.conditions
+    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted
 
 
 def content(fact: Fact) -> bytes:
@@ -68,6 +68,7 @@ class Received:
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
+        self.conditions: dict[bytes, set[str]] = {}  # content → the Conditions that it refers to
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
         self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
         self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
@@ -157,10 +158,12 @@ class Received:
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
-        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers, or,
-        if it names none, for the patient: it may be any visit."""
+        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers;
+        without a number, for the patient."""
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
+        if fact.conditions:
+            self.conditions.setdefault(fact.what, set()).update(fact.conditions)
         if fact.classes:
             self._marks.setdefault(fact.what, set()).update(fact.classes)
             for name in (fact.visit, *fact.also):
@@ -178,9 +181,16 @@ class Received:
     def marked(self, copy: Milestone) -> Milestone:
         """A copy as it is kept: with what those said that say the same and are not."""
         classes, also = self._marks.get(copy.what, ()), self.also.get(copy.what, ())
-        if len(classes) == len(copy.classes) and len(also) == len(copy.also):
+        conditions = self.conditions.get(copy.what, ())
+        if (
+            len(classes) == len(copy.classes)
+            and len(also) == len(copy.also)
+            and len(conditions) == len(copy.conditions)
+        ):
             return copy
-        return replace(copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)))
+        return replace(
+            copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)), conditions=tuple(sorted(conditions))
+        )
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:
