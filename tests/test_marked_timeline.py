@@ -187,9 +187,10 @@ def test_what_a_mark_binds(visits: tuple[str, ...], event: Milestone, bound: boo
         assert calls(([GENERAL, NAMED, mark, event], 6))[0] == {"event": named, "free": (SUPPRESSED, SENSITIVE)}
 
 
-def test_one_copy_that_refers_to_a_condition_binds_all() -> None:
+@pytest.mark.parametrize("key", [EVENT.key, b"another"])
+def test_one_copy_that_refers_to_a_condition_binds_all(key: bytes) -> None:
     mark = a_mark("e8", "Condition/c")
-    referring = replace(EVENT, key=b"another", conditions=("Condition/c",))
+    referring = replace(EVENT, key=key, conditions=("Condition/c",))
     for facts in ([EVENT, referring, mark], [referring, mark, EVENT], [mark, EVENT, referring]):
         first, *rest = calls(([GENERAL, facts[0]], 6), (facts[1:2], 6.5), (facts[2:], 7))
         found = {**first, **{route: said for one in rest for route, said in one.items()}}

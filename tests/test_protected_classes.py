@@ -252,6 +252,10 @@ MARKED_RESOURCES: list[tuple[str, dict[str, Any], list[tuple[str, tuple[str, ...
      [(M1, ("a",), ("hiv",))]),
     ("a patient", {"resourceType": "Patient", "identifier": [{"system": "urn:id:GENERAL", "value": "M1", **MR}],
                    **labels("R")}, [(M1, (), ("restricted",))]),
+    ("a patient who is another",
+     {"resourceType": "Patient", "identifier": [{"system": "urn:id:GENERAL", "value": "M1", **MR}], **labels("R"),
+      "link": [{"type": "replaces", "other": by_identifier("urn:id:GENERAL", "M2")}]},
+     [(M1, (), ("restricted",)), (M2, (), ("restricted",))]),
     ("a patient of no number", {"resourceType": "Patient", **labels("R")}, []),
     ("a Condition", {"resourceType": "Condition", **WHO, **B20}, [(M1, (), ("hiv",))]),
     ("a Condition of nobody known", {"resourceType": "Condition", **B20}, []),
@@ -340,7 +344,7 @@ def test_through_the_whole_job(tmp_path: Path, form: str) -> None:
 
 
 def test_a_mark_through_the_whole_job_takes_back_what_was_released(tmp_path: Path) -> None:
-    """Four stays that left; then an update, a Condition and a Patient mark one each, and nothing of these leaves again."""
+    """Four stays that left; then an update, a Condition and a Patient mark one each, and nothing of these leaves."""
     who = {mrn: by_identifier("urn:id:GENERAL", mrn) for mrn in ("M1", "M2", "M3", "M4")}
     feed = ndjson(tmp_path / "1/in.ndjson", [*map(permit, who.values()), encounter(id="e2", subject=who["M2"])]).parent
     stays = [admission(mrn, f"V{mrn}", "20260101080000", kind="ADT^A03") for mrn in ("M1", "M3", "M4")]

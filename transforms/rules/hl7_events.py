@@ -14,6 +14,7 @@
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
+import re
 from collections.abc import Iterable
 
 from schemas.errors import MessageError
@@ -42,6 +43,7 @@ SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 CODED = (1, 4)  # of a CWE: the identifier and the alternate one
 PLACED = (1, 4, 7)  # of a PL: point of care, facility, building
+MARKING = re.compile("\r(ARV|DG1|PV1|PV2|SCH)")  # segments that may mark; each look at a long message costs
 OF_THE_PERSON = frozenset({"ADT^A28", "ADT^A31"})  # HL7 v2.8, 3.3.28 and 3.3.31: about no visit, whatever PV1 says
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
 NPI_OID = "2.16.840.1.113883.4.6"
@@ -168,12 +170,13 @@ def _classes(
     AIS-3), place (PV1-3, AIL-3) and diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV)
     do not say why."""
     found = known.facilities.get(header.value(4).strip().upper(), ()) if known.facilities else ()
-    if message.first("ARV") is not None:
+    names = message.names(MARKING)
+    if "ARV" in names and message.first("ARV") is not None:
         found += (RESTRICTED,)
     codes: list[str] = []
-    for segment in message.every("DG1"):
+    for segment in message.every("DG1") if "DG1" in names else ():
         codes += segment.texts(3, *CODED)
-    protection = message.first("PV2")
+    protection = message.first("PV2") if "PV2" in names else None
     if protection is not None:
         if protection.value(22).upper() == "Y":
             found += (RESTRICTED,)
@@ -199,7 +202,9 @@ def _marks(
 ) -> list[AnyFact]:
     """What a message that states no milestone marks: its visit, by all of its numbers; without one its patient as a
     whole. One that names several patients or visits marks them all."""
-    visits, schedule = message.every("PV1"), message.first("SCH")
+    names = message.names(MARKING)
+    schedule = message.first("SCH") if "SCH" in names else None
+    visits = message.every("PV1") if names.count("PV1") > 1 else [one for one in (message.first("PV1"),) if one]
     found = {c for one in visits or (None,) for c in _classes(message, header, one, schedule, reading.sensitivity)}
     if not found or (reading.production and header.value(11) != "P"):
         return []
