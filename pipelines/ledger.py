@@ -45,7 +45,7 @@ from schemas.keyset import KeyPurpose, Keyset
 from schemas.timeline import Row
 from transforms.rules.digests import Mac
 
-VERSION = 2  # raised with schemas.timeline.TIMELINE_VERSION: an older ledger is refused before anything is done
+VERSION = 3  # raised with schemas.timeline.TIMELINE_VERSION: an older ledger is refused before anything is done
 _HEADER = b"SQLite format 3\0"  # how a database file of SQLite begins
 _SCHEMA = MetaData()
 _TIMELINES = Table(

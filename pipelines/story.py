@@ -21,7 +21,7 @@ from pipelines import keys, published
 from pipelines import policy as policies
 from pipelines.sources import Span, find, read, spans
 from schemas.errors import ConfigurationError, LawBroken
-from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, Says
+from schemas.event import AnyFact, Consent, Identity, Made, Mark, Milestone, Person, Says
 from schemas.instant import FOREVER, text_of
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.manifest import Signed
@@ -138,7 +138,7 @@ def _about(counted: Counted, patient: str, value: bytes) -> AnyFact | None:
     rejected = Made(b"", "", "", Verdict.REJECTED, counted.reason) if counted.reason else None
     for fact in [rejected] if rejected else counted.facts:
         if fact.patient == patient or (isinstance(fact, Made) and value in counted.body):
-            return fact
+            return None if isinstance(fact, Mark) else fact  # what it is counted as does not name the patient
     return None
 
 

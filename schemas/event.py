@@ -7,6 +7,7 @@ traceback or a failed assertion shows the name of the class and no more.
     Consent     one rule of one version of one consent document
     Person      a patient died, or comes of age at some instant
     Identity    a merge, move, link or unlink told to one of its sides
+    Mark        a visit, or a patient as a whole, is specially protected
     Judgement   what a reviewer at the hospital said of one milestone on one route
     Made        a message whose outcome Decode knows already (rejected, unrouted, control)
 """
@@ -21,7 +22,7 @@ import msgspec
 from schemas.errors import StoreError
 from schemas.outcome import Reason, Verdict
 
-WIRE_VERSION = b"\x02"
+WIRE_VERSION = b"\x03"
 ALSO = "\x1f"  # in a Consent's recipients, between the names of one actor: its reference and its identifier
 
 
@@ -77,7 +78,8 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     message takes back for the visit, up to its time. `classes`: of what specially protected information the policy's
     sensitivity.yaml marks it, sorted; no part of `what`, since one copy that is marked binds for all.
 
-    `also` are further numbers of the visit, by which a cancellation may name it; no part of `what`.
+    `also` are further numbers of the visit, by which a cancellation may name it; `conditions` the names of the FHIR
+    Conditions that it refers to, by which a mark may; neither is a part of `what`.
 
     `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
     was computed from another that happened then, is no message of its own and not counted as one, and does not come to
@@ -96,6 +98,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     course: str = ""
     since: int | None = None
     also: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.key, self.what))
@@ -161,6 +164,18 @@ class Person(Fact, tag="p", frozen=True, array_like=True, gc=False):
     counted: bool
 
 
+class Mark(Fact, tag="k", frozen=True, array_like=True, gc=False):
+    """A message that states no milestone says that a visit is specially protected, or the patient as a whole.
+
+    `visits` are the numbers by which it names the visit, or a Condition by its name, sorted; none: it is about the
+    patient. `classes`: of what specially protected information it is, sorted. It is told beside what its message is
+    counted as, and never counted; its key is of what it says, so that it is the same fact whatever message says it.
+    """
+
+    visits: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
 class Judgement(Fact, tag="j", frozen=True, array_like=True, gc=False):
     """A reviewer's verdict on one milestone (`what`) on one route, said at `said`.
 
@@ -182,7 +197,7 @@ class Made(Fact, tag="o", frozen=True, array_like=True, gc=False):
     sealed: bytes = b""
 
 
-AnyFact = Milestone | Consent | Identity | Person | Judgement | Made
+AnyFact = Milestone | Consent | Identity | Person | Mark | Judgement | Made
 
 _encoder = msgspec.msgpack.Encoder()
 _canonical = msgspec.msgpack.Encoder(order="deterministic")

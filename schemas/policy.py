@@ -49,13 +49,15 @@ class ProtectedClass(Strict):
     """What marks an event as of one class of specially protected information.
 
     `labels`: FHIR meta.security, system → codes. `services`: HL7 PV1-10, SCH-7, SCH-8, AIS-3, FHIR serviceType,
-    serviceCategory, specialty. `locations`: HL7 PV1-3 and AIL-3, FHIR Locations. `facilities`: HL7 MSH-4. `diagnoses`:
-    how such a code begins, without its dot, as in ICD-10. `alone`: a document that permits it may permit nothing else
-    (45 CFR 164.508(b)(3)(ii)). `jurisdictions`: whose law protects it, None for all; under another it marks nothing.
+    serviceCategory, specialty. `vips`: HL7 PV1-16. `locations`: HL7 PV1-3 and AIL-3, FHIR Locations. `facilities`: HL7
+    MSH-4. `diagnoses`: how such a code begins, without its dot, as in ICD-10. `alone`: a document that permits it may
+    permit nothing else (45 CFR 164.508(b)(3)(ii)). `jurisdictions`: whose law protects it, None for all; under another
+    it marks nothing.
     """
 
     labels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     services: frozenset[str] = frozenset()
+    vips: frozenset[str] = frozenset()
     locations: frozenset[str] = frozenset()
     facilities: frozenset[str] = frozenset()
     diagnoses: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]([0-9][0-9A-Z]{0,5})?$")], ...] = ()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.errors import StoreError
-from schemas.event import AnyFact, Consent, Identity, Judgement, Milestone, Person
+from schemas.event import AnyFact, Consent, Identity, Judgement, Mark, Milestone, Person
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
 
@@ -80,7 +80,8 @@ class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All that is known of one patient: copies of messages, consents (which never expire), changes of identity,
     demographics, and the pairs that are open, shown, or whose milestone may come again. `horizon` is the instant it was
     moved to. `written` counts what went to each CRM record, `repeats` how often the key of a message came again.
-    `judgements` never expire either; `late` are the milestones that came too late and are in review, or were let in."""
+    `judgements` never expire either; `late` are the milestones that came too late and are in review, or were let in.
+    `marks` are never lifted."""
 
     copies: tuple[Milestone, ...] = ()
     consents: tuple[Consent, ...] = ()
@@ -92,12 +93,13 @@ class Timeline(msgspec.Struct, array_like=True, frozen=True, gc=False):
     repeats: tuple[tuple[bytes, int], ...] = ()
     judgements: tuple[Judgement, ...] = ()
     late: tuple[Milestone, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     def __repr__(self) -> str:
         return "Timeline()"
 
 
-TIMELINE_VERSION = b"\x02"
+TIMELINE_VERSION = b"\x03"
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Timeline)
 

@@ -5,12 +5,13 @@ Times are hours on a test clock: `at(5)` is five hours after its zero. The wait 
 
 from collections.abc import Mapping
 
-from schemas.event import Consent, Identity, Judgement, Kind, Milestone, Person, Says, content_of, digest
+from schemas.event import Consent, Identity, Judgement, Kind, Mark, Milestone, Person, Says, content_of, digest
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason
 from transforms.rules.consent import Scope
 from transforms.rules.filters import Filters
 from transforms.rules.routing import RouteRule, Rules
+from transforms.rules.sensitivity import mark
 
 PATIENT = "urn:id:MRN\x1f1"
 CRM = "Organization/crm"
@@ -104,6 +105,11 @@ def a_change(time: int = at(6), *, key: object = "merge", counted: bool = True) 
 def a_person(adult_at: int = BEGINNING, *, died: bool = False, key: object = "patient") -> Person:
     """Demographics of a patient who comes of age at that instant."""
     return Person(digest("person", str(key)), PATIENT, "Patient", adult_at, died, True)
+
+
+def a_mark(*visits: str, classes: tuple[str, ...] = ("hiv",)) -> Mark:
+    """Something says of these numbers of a visit, or of the patient, that it is specially protected."""
+    return mark(PATIENT, visits, classes)
 
 
 def a_judgement(what: bytes, route: str, question: str, *, allows: bool = True, said: int = at(0)) -> Judgement:

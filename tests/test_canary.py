@@ -104,6 +104,10 @@ def hl7() -> Iterator[bytes]:
     signed = f"CON|{'|'.join([f'{WORD}&{WORD}^{WORD}~{WORD}'] * 25)}\r".encode()
     yield feeds.adt(patient("s"), milestone("admitted", "signed"), f"{WORD}signed", "EVN-6") + signed
     yield feeds.laboratory(patient("s"), f"{WORD}signed alone", AT) + signed
+    protected = f"DG1|1||F10.20^{WORD}^I10|{WORD}\rARV|1|A|{WORD}\r".encode()
+    update = feeds.adt(patient("u"), milestone("admitted", "u"), f"{WORD}update", "EVN-6")
+    yield update.replace(b"ADT^A01", b"ADT^A08") + protected
+    yield feeds.laboratory(patient("u"), f"{WORD}protected", AT) + protected
     count = 0
     for kind in ("admitted", "discharged"):
         whole = feeds.adt(P, milestone(kind, "place"), f"{WORD}place", "EVN-6").decode().rstrip("\r").split("\r")
@@ -141,6 +145,8 @@ def resources() -> Iterator[Json]:
     attached = {"data": WORD, "url": f"urn:{WORD}", "title": WORD, "hash": WORD}
     yield permit(feeds.subject(patient("x")), f"{WORD}consent", sourceAttachment=attached, **extra)
     yield feeds.observation(P, f"{WORD}obs", AT) | extra
+    about = {"subject": feeds.subject(patient("u")), "encounter": {"reference": f"Encounter/{WORD}"}}
+    yield {"resourceType": "Condition", "id": WORD, "code": {"coding": [{"code": "B20"}], "text": WORD}} | about | extra
     yield feeds.bundle(P, milestone("discharged", "bundle"), f"urn:uuid:{WORD}")
     yield {"resourceType": "Parameters", "id": WORD, "parameter": [{"name": WORD, "valueString": WORD}]}
 

@@ -69,6 +69,14 @@ def test_of_equal_copies_the_one_published_first_goes_first() -> None:
     assert order(a_milestone(published=None)) < order(a_milestone(published=1))
 
 
+@pytest.mark.parametrize("more", [{"classes": ("hiv",)}, {"also": ("e7",)}, {"conditions": ("Condition/c",)}])
+def test_of_equal_copies_the_one_that_says_less_goes_first(more: dict[str, tuple[str, ...]]) -> None:
+    less = a_milestone(published=at(6))
+    says_more = replace(less, **more)
+    assert order(less) < order(says_more)
+    assert ordered([says_more, less])[1] is ordered([less, says_more])[1] is says_more
+
+
 def test_of_equal_copies_the_one_that_stands_for_its_message_goes_first() -> None:
     beside, message = a_consent(counted=False), a_consent()
     assert ordered([beside, message]) == ordered([message, beside]) == [message, beside]

@@ -634,7 +634,7 @@ def test_a_timeline_reads_back() -> None:
     timeline = Timeline((a_milestone(),), (a_consent(),), written=((("r", "", ""), 3),), repeats=((b"k", 2),))
     assert unpack(pack(timeline)) == timeline and PATIENT.encode() in pack(timeline)
     with pytest.raises(StoreError, match="timeline_unreadable"):
-        unpack(b"\x02\xc1")
+        unpack(b"\x03\xc1")
 
 
 def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:

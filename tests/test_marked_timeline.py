@@ -1,13 +1,15 @@
 """What is specially protected, from call to call: a mark binds whenever it comes, until a permit names it."""
 
 import pytest
-from builders import CRM, WAIT, a_consent, a_judgement, a_milestone, a_person, a_route, a_scope, at, the_rules
+from builders import CRM, WAIT, a_consent, a_judgement, a_mark, a_milestone, a_person, a_route, a_scope, at, the_rules
 from msgspec.structs import replace
 
 from schemas.event import AnyFact, Kind, Milestone, Says
+from schemas.instant import BEGINNING
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline, pack, unpack
 from transforms.rules.timeline import advance
+from transforms.timeline import _for_review, _patient
 
 FREE = a_scope("HMARKT", recipients=(), needs_permit=False)
 RULES = the_rules(a_route("event", by_patient=False), a_route("free", scope=FREE, by_patient=False), keeps=True)
@@ -37,9 +39,12 @@ def calls(*steps: tuple[list[AnyFact], float]) -> list[dict[str, tuple[Verdict, 
         pytest.param(replace(MARKED, published=at(16)), id="one that came too late"),
         pytest.param(a_milestone(at(4), kind=Kind.DISCHARGED, classes=("hiv",), published=at(16)),
                      id="of the same visit, too late"),
+        pytest.param(a_mark("v1"), id="of the same visit, with no milestone"),
+        pytest.param(a_mark("another", "v1"), id="of the same visit by one of its numbers"),
+        pytest.param(a_mark(), id="of the patient"),
     ],
 )  # fmt: skip
-def test_a_mark_that_comes_later_takes_back_and_is_never_forgotten(again: Milestone) -> None:
+def test_a_mark_that_comes_later_takes_back_and_is_never_forgotten(again: AnyFact) -> None:
     plain, marked, *later = calls(
         ([GENERAL, EVENT], 6),
         ([again], 6.5),
@@ -147,3 +152,77 @@ def test_the_recipient_of_a_named_permit_counts_as_of_any() -> None:
     other = a_consent(of="hiv", classes=("hiv",), recipients=("Organization/other",))
     assert outcome(other, MARKED).reason is SENSITIVE
     assert outcome(replace(other, recipients=(CRM,)), MARKED).verdict is RELEASED
+
+
+# --- what is marked though it states no milestone ------------------------------------------------------------------
+
+NUMBERED = replace(EVENT, also=("e7",), conditions=("Condition/c",))
+NAMELESS = a_milestone(at(5), visit="")
+BINDS: list[tuple[str, tuple[str, ...], Milestone, bool]] = [
+    ("its visit", ("v1",), EVENT, True),
+    ("another visit", ("v2",), EVENT, False),
+    ("its visit among others", ("v0", "v1"), EVENT, True),
+    ("the patient", (), EVENT, True),
+    ("a further number of its visit", ("e7",), NUMBERED, True),
+    ("a Condition that it refers to", ("e8", "Condition/c"), NUMBERED, True),
+    ("another Condition", ("e8", "Condition/d"), NUMBERED, False),
+    ("some visit, and it names none", ("v2",), NAMELESS, True),
+    ("the patient, and it names no visit", (), NAMELESS, True),
+]
+
+
+@pytest.mark.parametrize("visits, event, bound", [case[1:] for case in BINDS], ids=[case[0] for case in BINDS])
+def test_what_a_mark_binds(visits: tuple[str, ...], event: Milestone, bound: bool) -> None:
+    mark = a_mark(*visits)
+    free, named = (RELEASED, Reason.NO_CONSENT_NEEDED), (RELEASED, Reason.PERMITTED)
+    expected = (
+        {"event": (HELD, SENSITIVE), "free": (SUPPRESSED, SENSITIVE)} if bound else {"event": named, "free": free}
+    )
+    assert calls(([GENERAL, mark, event], 6)) == calls(([event, GENERAL, mark], 6)) == [expected]
+    assert calls(([GENERAL, mark], 5), ([event], 6))[1] == expected, "before it"
+    after = calls(([GENERAL, event], 6), ([mark], 7))[1]
+    taken = dict.fromkeys(("event", "free"), (Verdict.RETRACTED, SENSITIVE))
+    assert after == (taken if bound else {}), "after it"
+    if bound:
+        assert calls(([GENERAL, NAMED, mark, event], 6))[0] == {"event": named, "free": (SUPPRESSED, SENSITIVE)}
+
+
+@pytest.mark.parametrize("key", [EVENT.key, b"another"])
+def test_one_copy_that_refers_to_a_condition_binds_all(key: bytes) -> None:
+    mark = a_mark("e8", "Condition/c")
+    referring = replace(EVENT, key=key, conditions=("Condition/c",))
+    for facts in ([EVENT, referring, mark], [referring, mark, EVENT], [mark, EVENT, referring]):
+        first, *rest = calls(([GENERAL, facts[0]], 6), (facts[1:2], 6.5), (facts[2:], 7))
+        found = {**first, **{route: said for one in rest for route, said in one.items()}}
+        assert {reason for _, reason in found.values()} == {SENSITIVE}
+
+
+def test_a_mark_is_no_message() -> None:
+    """It is counted as nothing, and neither it nor its copies are repeats."""
+    timeline, outcomes, counts, due = advance(Timeline(), [a_mark("v1"), a_mark("v1")], at(5), RULES)
+    again, repeated, _, _ = advance(timeline, [a_mark("v1")], at(6), RULES)
+    assert not outcomes and not repeated and not counts.pairs
+    assert (again.marks, again.repeats) == (timeline.marks, ()) and len(timeline.marks) == 1
+    assert due > at(10**6), "nobody is woken for it"
+
+
+def test_marks_of_one_visit_are_kept_as_one_in_any_order() -> None:
+    told = [a_mark("v1"), a_mark("v1", classes=("violence",)), a_mark("v1", classes=("genetic", "hiv")), a_mark("v2")]
+    kept = [advance(Timeline(), order, at(5), RULES)[0].marks for order in (told, told[::-1])]
+    timeline = Timeline()
+    for one in told[::-1]:
+        timeline = advance(unpack(pack(timeline)), [one], at(5), RULES)[0]
+    kept.append(timeline.marks)
+    assert kept[0] == kept[1] == kept[2]
+    assert sorted((one.visits, one.classes) for one in kept[0]) == [
+        (("v1",), ("genetic", "hiv", "violence")), (("v2",), ("hiv",)),
+    ]  # fmt: skip
+
+
+def test_a_defect_loses_no_mark() -> None:
+    """Of the timeline on which the rule failed, and of what arrived."""
+    before = Timeline(marks=(a_mark("v1"),))
+    moved = _for_review(before, [a_mark("v2"), a_milestone(at(5), visit="v2")], RULES)
+    assert {one.visits for one in moved.timeline.marks} == {("v1",), ("v2",)}
+    assert [o.reason for o in moved.outcomes] == [Reason.DEFECT, Reason.DEFECT] and moved.due == BEGINNING
+    assert _patient(before) == EVENT.patient

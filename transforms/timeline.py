@@ -15,7 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints.decorators import no_annotations
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Identity, Judgement, Made, Milestone, Person, decode, digest
+from schemas.event import AnyFact, Consent, Identity, Judgement, Made, Mark, Milestone, Person, decode, digest
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
@@ -167,7 +167,8 @@ def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[
 
 def _patient(timeline: Known) -> str:
     """Whose timeline it is, as every fact of it says; "" where none is left."""
-    every = (timeline.copies, timeline.consents, timeline.changes, timeline.people, timeline.judgements, timeline.late)
+    known = timeline
+    every = (known.copies, known.consents, known.changes, known.people, known.judgements, known.late, known.marks)
     return next((fact.patient for facts in every for fact in facts), "")
 
 
@@ -186,8 +187,8 @@ def _advanced(before: Known, facts: list[AnyFact], horizon: int, known: Rules) -
 def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released.
 
-    Of what arrived the consents and verdicts are kept, and a change of identity at no known date: whatever comes for
-    this patient later goes to review too, until a person has looked.
+    Of what arrived the consents, marks and verdicts are kept, and a change of identity at no known date: whatever comes
+    for this patient later goes to review too, until a person has looked.
     """
     outcomes: list[Outcome] = []
     routed = pairs = 0
@@ -205,7 +206,8 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     consents = (*before.consents, *(fact for fact in facts if isinstance(fact, Consent)))
     judgements = (*before.judgements, *(fact for fact in facts if isinstance(fact, Judgement)))
     changes = tuple({*before.changes, broken})
-    after = replace(before, consents=consents, changes=changes, judgements=judgements)
+    marks = (*before.marks, *(fact for fact in facts if isinstance(fact, Mark)))
+    after = replace(before, consents=consents, changes=changes, judgements=judgements, marks=marks)
     return _Moved(after, outcomes, Counts(routed, pairs), BEGINNING)  # due at once: the next run tries again
 
 

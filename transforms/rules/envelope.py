@@ -103,7 +103,8 @@ class Envelopes:
             raise MessageError(Reason.CONSENT_OF_NOBODY)
         if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
             return _told(body, kind, said, set())
-        return Counted(body, [unrouted(kind, Reason.NO_ROUTE)], None)
+        marks = fhir_events.condition(tree, around) if kind == "Condition" else []
+        return Counted(body, [unrouted(kind, Reason.NO_ROUTE), *marks], None)
 
     def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
         try:

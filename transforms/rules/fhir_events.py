@@ -5,7 +5,7 @@ of a resource reaches a fact. A modifier that is not understood rejects the reso
 implicitRules).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ from transforms.rules.fhir_parts import (
 )
 from transforms.rules.fhir_statuses import STATUSES
 from transforms.rules.identity import beside, idempotency_key, national_provider, patient_key, preferred
-from transforms.rules.sensitivity import adult_at
+from transforms.rules.sensitivity import Classes, adult_at, mark
 from transforms.rules.vocabulary import unrouted
 
 CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
@@ -153,7 +153,7 @@ def medication_request(resource: MedicationRequest, around: Around) -> list[AnyF
     """MedicationRequest: prescribed at `authoredOn`, if it is an order to do something. A gap falls due if nothing is
     dispensed on it."""
     if resource.status == "active" and (resource.intent not in ORDERS or resource.doNotPerform not in (None, False)):
-        return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+        return _stated(resource, around, resource.subject, None, status="")
     name = course(resource, around.source or around.reading.source)
     facts = _stated(resource, around, resource.subject, resource.authoredOn, course=name)
     return facts + _lapse(facts, around.reading.tables.first_fill)
@@ -178,7 +178,7 @@ def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
     return [
         Milestone(
             digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
-            (), None, one.classes, one.course, since, one.also,
+            (), None, one.classes, one.course, since, one.also, one.conditions,
         )
     ]  # fmt: skip
 
@@ -212,7 +212,10 @@ def _stated(
     table = STATUSES[resource.resourceType]
     cancels = table.withdraws if status in table.ends else ()
     if not cancels and status not in table.states:
-        return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+        aside = [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
+        classes = fhir_marks.marked(resource, around.reading.sensitivity, around.marks)
+        own = (*[one.value for one in resource.identifier or ()], resource.id)
+        return aside + _marks(classes, subject, own if numbers is None else numbers, around)
     patient = patient_of(subject, around)
     if not patient:
         raise MessageError(Reason.NO_PATIENT)
@@ -240,8 +243,29 @@ def _stated(
         Milestone(
             key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
             fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, tuple(also),
+            fhir_marks.conditions(resource),
         )
     ]  # fmt: skip
+
+
+def _marks(classes: Classes, subject: Reference | None, numbers: Iterable[str | None], around: Around) -> list[AnyFact]:
+    """What is marked though it states no milestone: a visit, or a patient as a whole."""
+    patient = patient_of(subject, around) if classes else ""
+    return [mark(patient, numbers, classes)] if patient else []
+
+
+def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
+    """A Condition states no milestone. One that is specially protected marks its encounter and what refers to it,
+    wherever they are told of; if it names no encounter that is understood, its patient."""
+    classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
+    try:
+        subject = msgspec.convert(tree.get("subject"), Reference | None)
+    except msgspec.ValidationError:
+        return []
+    numbers = [*map(fhir_marks.number, encounters), *fhir_marks.stated(tree.get("encounter"), "value")]
+    if any(numbers):
+        numbers.append(f"Condition/{tree.get('id')}")
+    return _marks(tuple(sorted({*classes})), subject, numbers, around)
 
 
 def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
@@ -260,19 +284,21 @@ def patient(resource: Patient, around: Around) -> list[AnyFact]:
     own = patient_key(source or around.reading.source, f"Patient/{resource.id}") if resource.id else ""
     sides = [key, own, *(patient_of(link.other, around) for link in resource.link or ())]
     told = tuple(sorted({side for side in sides if side}))
+    classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
+    marks = [mark(side, (), tuple(sorted({*classes}))) for side in told] if classes else []
     if not resource.link:
         if not told:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
         died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
         name = _key(resource, around, told[0], digest(told, adult, died)[:16])
-        return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
+        return [*[Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)], *marks]
     when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
     if not told:
         raise MessageError(Reason.NO_PATIENT)
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
     name = _key(resource, around, told[0], digest(told, time)[:16])
-    return [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)]
+    return [*[Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)], *marks]
 
 
 # Type → its parts that are read, and their reader

@@ -7,7 +7,7 @@ diagnosis; Condition.code, .encounter; Appointment.participant.actor.
 
 from collections.abc import Mapping
 
-from transforms.rules.fhir_parts import Appointment, Resource
+from transforms.rules.fhir_parts import Appointment, Meta, Resource
 from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, placed, served
 
 
@@ -29,9 +29,7 @@ def stated(tree: object, *names: str) -> list[str]:
 
 def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Classes]) -> Classes:
     """Of which classes a resource is, sorted. `elsewhere` are the names that Conditions around it mark."""
-    found: Classes = ()
-    if resource.meta is not None and resource.meta.security:
-        found = labelled([(label.system, label.code) for label in resource.meta.security], known)
+    found = () if resource.meta is None else of_label(resource.meta, known)
     for services in (resource.serviceType, resource.serviceCategory, resource.specialty):
         if services is not None:
             found += served(stated(services, "code"), known)
@@ -44,6 +42,11 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
         referred = stated([resource.reasonReference, resource.diagnosis], "reference")
         found += tuple(c for name in (*own_names(resource), *referred) for c in elsewhere.get(name, ()))
     return tuple(sorted(set(found))) if found else found
+
+
+def of_label(meta: Meta, known: Sensitivity) -> Classes:
+    """Of which classes the security labels of a resource make it."""
+    return labelled([(label.system, label.code) for label in meta.security], known) if meta.security else ()
 
 
 def _places(resource: Resource) -> list[str]:
@@ -73,6 +76,27 @@ def condition(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, 
     labels = [(_text(one.get("system")), _text(one.get("code"))) for one in listed if isinstance(one, dict)]
     found = diagnosed(stated(tree.get("code"), "code"), known) + labelled(labels, known)
     return found, stated(tree.get("encounter"), "reference")
+
+
+def conditions(resource: Resource) -> tuple[str, ...]:
+    """The names of the Conditions that a resource refers to, which may be told of elsewhere; sorted."""
+    if resource.reasonReference is None and resource.diagnosis is None:
+        return ()
+    referred = stated([resource.reasonReference, resource.diagnosis], "reference")
+    named = {number(text) for text in referred if "Condition" in text or text.startswith("urn:")}
+    return tuple(sorted(f"Condition/{name}" for name in named if name))
+
+
+def number(reference: str) -> str:
+    """The number of what a reference names, by its id or by the identifier that is searched for; "" where it
+    is not understood.
+
+    >>> [number(name) for name in ("Encounter/7/_history/2", "Encounter?identifier=urn:a|9", "#e", "urn:oid:1.2")]
+    ['7', '9', '', '']
+    """
+    literal, _, sought = reference.partition("/_history/")[0].partition("?identifier=")
+    found = sought.rpartition("|")[2] if sought else literal.removeprefix("urn:uuid:").rpartition("/")[2]
+    return "" if {*found} & {*"#?:&%"} else found
 
 
 def _text(value: object) -> str | None:

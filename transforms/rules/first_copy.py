@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Mark, Milestone, Person, digest
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
@@ -27,11 +27,11 @@ def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
 _KEY = attrgetter("key")
 
 
-def order(fact: AnyFact) -> tuple[bytes, bytes, int, tuple[str, ...], tuple[str, ...]]:
+def order(fact: AnyFact) -> tuple[bytes, bytes, int, *tuple[tuple[str, ...], ...]]:
     """By key and content; of equal copies the one published first, or the one that stands for its message."""
     if isinstance(fact, Milestone):
-        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also
-    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted, (), ()
+        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also, fact.conditions
+    return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted
 
 
 def content(fact: Fact) -> bytes:
@@ -68,8 +68,12 @@ class Received:
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
+        self.conditions: dict[bytes, set[str]] = {}  # content → the Conditions that it refers to
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
-        self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit
+        self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
+        self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
+        for mark in timeline.marks:
+            self._bind(mark)
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
@@ -95,6 +99,8 @@ class Received:
                 self.people.append(fact)
             if fact.counted:
                 self._repeat(fact, Reason.DEMOGRAPHICS, Verdict.CONTROL)
+        elif isinstance(fact, Mark):
+            self._bind(fact)
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
         elif not self._note(fact.key, content(fact)):
@@ -152,20 +158,39 @@ class Received:
             self._repeat(fact, Reason.SAME_MESSAGE)
 
     def _mark(self, fact: Milestone) -> None:
-        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers."""
+        """What any copy says of its visit holds for all that say the same; a mark for the visit, by all its numbers;
+        without a number, for the patient."""
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
+        if fact.conditions:
+            self.conditions.setdefault(fact.what, set()).update(fact.conditions)
         if fact.classes:
             self._marks.setdefault(fact.what, set()).update(fact.classes)
-            for name in (fact.stay, *fact.also):
+            for name in (fact.visit, *fact.also):
                 self.classes.setdefault(name, set()).update(fact.classes)
+
+    def _bind(self, mark: Mark) -> None:
+        """A mark that no milestone carries binds whenever it comes, and is no message. Those of the same visits are
+        kept as one."""
+        known = self.marks.get(mark.visits, mark)
+        classes = tuple(sorted({*known.classes, *mark.classes}))
+        self.marks[mark.visits] = replace(mark, key=min(known.key, mark.key), classes=classes)
+        for name in mark.visits or ("",):
+            self.classes.setdefault(name, set()).update(classes)
 
     def marked(self, copy: Milestone) -> Milestone:
         """A copy as it is kept: with what those said that say the same and are not."""
         classes, also = self._marks.get(copy.what, ()), self.also.get(copy.what, ())
-        if len(classes) == len(copy.classes) and len(also) == len(copy.also):
+        conditions = self.conditions.get(copy.what, ())
+        if (
+            len(classes) == len(copy.classes)
+            and len(also) == len(copy.also)
+            and len(conditions) == len(copy.conditions)
+        ):
             return copy
-        return replace(copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)))
+        return replace(
+            copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)), conditions=tuple(sorted(conditions))
+        )
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

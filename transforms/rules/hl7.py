@@ -153,6 +153,11 @@ class Hl7Message:
         at = text.find(f"\r{name}{self._delimiters.field}") + 1
         return Segment(text[at : text.index("\r", at)], self._delimiters) if at else None
 
+    def names(self, begins: re.Pattern[str]) -> list[str]:
+        """The names of segments in their order, as a pattern finds them after a carriage return: one look for all of
+        them. One that is found may yet be no segment."""
+        return begins.findall(self._text)
+
     def every(self, name: str) -> list[Segment]:
         """All segments of this name, in their order."""
         text, mark = self._text, f"\r{name}{self._delimiters.field}"

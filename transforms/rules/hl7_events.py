@@ -7,11 +7,15 @@
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
     channel  PID-13, PID-14: of what kind the contact of the first rank is
     filters  PV1-3, PV1-10, AIL-3, AIS-3, where a route filters on them: `filters`
-    marks    MSH-4, PV1-3, PV1-10, PV2-3, PV2-22, DG1-3, ARV (sensitivity); PID-7, PID-29, PID-30 (age, death)
+    marks    MSH-4, PV1-3, PV1-10, PV1-16, PV2-3, PV2-22, DG1-3, ARV (sensitivity), on whatever message; PID-7, PID-29,
+             PID-30 (age, death)
     consent  CON, on whatever message: `hl7_consent`
 
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
+
+import re
+from collections.abc import Iterable
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
@@ -30,7 +34,7 @@ from transforms.rules.identity import (
     national_provider,
     preferred,
 )
-from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed, placed, served
+from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed, distinguished, mark, placed, served
 from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
@@ -39,6 +43,8 @@ SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 CODED = (1, 4)  # of a CWE: the identifier and the alternate one
 PLACED = (1, 4, 7)  # of a PL: point of care, facility, building
+MARKING = re.compile("\r(ARV|DG1|PV1|PV2|SCH)")  # segments that may mark; each look at a long message costs
+OF_THE_PERSON = frozenset({"ADT^A28", "ADT^A31"})  # HL7 v2.8, 3.3.28 and 3.3.31: about no visit, whatever PV1 says
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
 NPI_OID = "2.16.840.1.113883.4.6"
 
@@ -76,7 +82,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
         if meaning is None or code != "ADT" or not _tells_of_death(message):
-            return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE)]
+            return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE), *_marks(message, header, kind, reading)]
         meaning = Trigger(DEMOGRAPHICS)  # whatever else the message says
     means, kinds = meaning
     if reading.production and header.value(11) != "P":
@@ -88,7 +94,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
-        return [Person(key, patient, kind, adult, died, counted=True)]
+        return [Person(key, patient, kind, adult, died, counted=True), *_marks(message, header, kind, reading)]
 
     found = _time(header, recorded, reading)
     if means is IDENTITY:
@@ -99,7 +105,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
         if person is not None and _died(person, message.first("PV1")):
             facts += [beside(side, kind, BEGINNING, died=True) for side in told]
-        return facts
+        return facts + _marks(message, header, kind, reading, told)
 
     if person is None or not patient:
         raise MessageError(Reason.NO_PATIENT)
@@ -148,7 +154,7 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
     signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
-    return [*signed] if alone else [*facts, *signed]
+    return [*signed, *facts[1:]] if alone else [*facts, *signed]
 
 
 def _beside(person: Segment, visited: Segment | None, milestone: Milestone, reading: Reading) -> list[AnyFact]:
@@ -166,12 +172,13 @@ def _classes(
     AIS-3), place (PV1-3, AIL-3) and diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV)
     do not say why."""
     found = known.facilities.get(header.value(4).strip().upper(), ()) if known.facilities else ()
-    if message.first("ARV") is not None:
+    names = message.names(MARKING)
+    if "ARV" in names and message.first("ARV") is not None:
         found += (RESTRICTED,)
     codes: list[str] = []
-    for segment in message.every("DG1"):
+    for segment in message.every("DG1") if "DG1" in names else ():
         codes += segment.texts(3, *CODED)
-    protection = message.first("PV2")
+    protection = message.first("PV2") if "PV2" in names else None
     if protection is not None:
         if protection.value(22).upper() == "Y":
             found += (RESTRICTED,)
@@ -181,6 +188,8 @@ def _classes(
     if visited is not None:
         found += placed(visited.texts(3, *PLACED), known)
         found += served(visited.texts(10, *CODED), known)
+        if known.vips and visited.field(16):
+            found += distinguished(visited.texts(16, *CODED), known)
     if schedule is not None:
         found += served(schedule.texts(7, *CODED) + schedule.texts(8, *CODED), known)
         for booked in message.every("AIS"):
@@ -188,6 +197,27 @@ def _classes(
         for booked in message.every("AIL"):
             found += placed(booked.texts(3, *PLACED), known)
     return tuple(sorted(set(found))) if found else found
+
+
+def _marks(
+    message: Hl7Message, header: Segment, kind: str, reading: Reading, patients: Iterable[str] = ()
+) -> list[AnyFact]:
+    """What a message that states no milestone marks: its visit, by all of its numbers; without one its patient as a
+    whole. One that names several patients or visits marks them all."""
+    names = message.names(MARKING)
+    schedule = message.first("SCH") if "SCH" in names else None
+    visits = message.every("PV1") if names.count("PV1") > 1 else [one for one in (message.first("PV1"),) if one]
+    found = {c for one in visits or (None,) for c in _classes(message, header, one, schedule, reading.sensitivity)}
+    if not found or (reading.production and header.value(11) != "P"):
+        return []
+    numbers = [schedule.value(1), schedule.value(2)] if schedule is not None else []
+    numbers += [visit.value(field) for visit in visits for field in (19, 50) if visit.value(19)]
+    if kind in OF_THE_PERSON:
+        numbers = []
+    people = patients or [
+        preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in message.every("PID")
+    ]
+    return [mark(patient, numbers, tuple(sorted(found))) for patient in sorted({*people}) if patient]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:

@@ -13,6 +13,7 @@ from datetime import date, tzinfo
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
+from schemas.event import Mark, digest
 from schemas.instant import BEGINNING, from_fhir
 from schemas.policy import Policy
 
@@ -29,12 +30,13 @@ Key = TypeVar("Key")
 
 
 class Sensitivity(NamedTuple):
-    """The policy's lists, ready to be looked up in: what stands in them → its classes. `services`, `locations` and
-    `facilities` in capitals; `diagnoses` by their first letter, longest first; `alone`: classes whose permit must stand
-    alone. `majority_years`: who is of age."""
+    """The policy's lists, ready to be looked up in: what stands in them → its classes. `services`, `vips`, `locations`
+    and `facilities` in capitals; `diagnoses` by their first letter, longest first; `alone`: classes whose permit must
+    stand alone. `majority_years`: who is of age."""
 
     labels: Mapping[Label, Classes] = {}
     services: Mapping[str, Classes] = {}
+    vips: Mapping[str, Classes] = {}
     locations: Mapping[str, Classes] = {}
     facilities: Mapping[str, Classes] = {}
     diagnoses: Mapping[str, Sequence[tuple[str, Classes]]] = {}
@@ -66,6 +68,7 @@ def compiled(policy: Policy) -> Sensitivity:
     return Sensitivity(
         _gathered(labels),
         _gathered((code.upper(), name) for name, one in classes for code in one.services),
+        _gathered((code.upper(), name) for name, one in classes for code in one.vips),
         _gathered((code.upper(), name) for name, one in classes for code in one.locations),
         _gathered((code.upper(), name) for name, one in classes for code in one.facilities),
         diagnoses,
@@ -96,6 +99,11 @@ def served(codes: Iterable[str], known: Sensitivity) -> Classes:
     return tuple([name for code in codes for name in known.services.get(code.strip().upper(), ())])
 
 
+def distinguished(codes: Iterable[str], known: Sensitivity) -> Classes:
+    """Of which classes it is because of who the patient is. HL7 PV1-16."""
+    return tuple([name for code in codes for name in known.vips.get(code.strip().upper(), ())])
+
+
 def placed(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes the place makes it. FHIR Encounter.location, Appointment.participant; HL7 PV1-3, AIL-3."""
     return tuple([name for code in codes for name in known.locations.get(code.strip().upper(), ())])
@@ -113,6 +121,12 @@ def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
                 found += classes
                 break
     return found
+
+
+def mark(patient: str, numbers: Iterable[str | None], classes: Classes) -> Mark:
+    """What a message that states no milestone says of a visit, by these of its numbers; without one, of the patient."""
+    visits = tuple(sorted({number for number in numbers if number}))
+    return Mark(digest("mark", patient, visits, classes), patient, "", visits, classes)
 
 
 def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:

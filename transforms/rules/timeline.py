@@ -176,6 +176,7 @@ def _keep(received: Received, pairs: list[Pair], written: dict[Record, int], kno
         received.repeats({fact.key for facts in (copies, received.lasting()) for fact in facts}),
         tuple(sorted(received.judgements, key=order)),
         tuple(sorted((one for one in late if _tightens(one) or one.what in reachable), key=order)),
+        tuple(sorted(received.marks.values(), key=order)),
     )
     # One that is dated ahead begins to count; who comes of age has to consent anew.
     instants = [known.adult_at, *(one.time for one in copies if one.time is not None)]
