@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Identity, Kind, Made, Milestone, Person
-from schemas.instant import DAY, FOREVER, from_fhir
+from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
 from transforms.rules.fhir import NPI_SYSTEM
@@ -365,6 +365,52 @@ def test_a_link_without_a_date_is_later_than_any_consent() -> None:
     facts = read({"resourceType": "Patient", "id": "7", "link": [{"other": None}]}, AROUND)
     assert [fact.time for fact in facts if isinstance(fact, Identity)] == [FOREVER]
     assert refusal({"resourceType": "Patient", "link": [{}]}) is Reason.NO_PATIENT
+
+
+def linked(*links: dict[str, Any], **fields: Any) -> list[Any]:
+    return [*read({"resourceType": "Patient", "id": "7", "link": list(links), **fields}, AROUND)]
+
+
+MERGED = {"other": {"reference": "Patient/8"}, "type": "replaces"}
+
+
+def test_a_link_is_the_same_change_in_every_version() -> None:
+    first, *_ = linked(MERGED, meta={"versionId": "2", "lastUpdated": ENDED})
+    again, *_ = linked(MERGED, meta={"versionId": "3", "lastUpdated": TOUCHED}, address=[{"city": "BOSTON"}])
+    carried, *_ = read({"resourceType": "Patient", "id": "7", "link": [MERGED]}, Around(READING, "ehr", "m1", "type"))
+    assert first.key == again.key == carried.key and first.time < again.time
+    both, back = (
+        linked(MERGED, {"other": {"reference": "Patient/9"}, "type": "replaces"}),
+        linked({"other": {"reference": "Patient/9"}, "type": "replaces"}, MERGED),
+    )
+    others = [both, linked({**MERGED, "type": "seealso"}), linked(MERGED, id="9"), linked({"type": "replaces"})]
+    assert both == back
+    assert len({first.key, *(facts[0].key for facts in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"reference": "RelatedPerson/1"}, {"reference": "https://b/r4/RelatedPerson/1/_history/2"},
+     {"type": "RelatedPerson", "identifier": typed("MR")}, {"reference": "RelatedPerson?identifier=a|b"}],
+)  # fmt: skip
+def test_a_link_to_a_related_person_alone_is_demographics(other: dict[str, Any]) -> None:
+    facts = linked({"other": other, "type": "seealso"}, deceasedBoolean=True)
+    assert [(type(fact), fact.died) for fact in facts] == [(Person, True)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"reference": "Patient/8", "type": "RelatedPerson"}, {"reference": "urn:uuid:8"}, {"display": "x"}, {}]
+)
+def test_a_link_to_whoever_it_may_be_changes_identity(other: dict[str, Any]) -> None:
+    assert {type(fact) for fact in linked({"other": other, "type": "seealso"})} == {Identity}
+
+
+def test_who_is_linked_may_be_dead_or_a_minor_all_the_same() -> None:
+    for fields, died in (({"deceasedBoolean": True}, True), ({"birthDate": "2020-01-01"}, False)):
+        change, other, person = linked(MERGED, **fields)
+        assert isinstance(change, Identity) and isinstance(other, Identity) and isinstance(person, Person)
+        assert (person.patient, person.died, person.counted) == (KEY, died, False)
+        assert (person.adult_at > BEGINNING) is not died
 
 
 def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:

@@ -65,6 +65,19 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     return patient_key(base or source, local) if literal else ""
 
 
+def also_called(reference: Reference | None, around: Around) -> str:
+    """The other patient key of a literal reference in a Bundle, "" if it has none: a relative one means what is there
+    under the base URL of its entry's fullUrl, and is what a feed without fullUrls calls the same patient (FHIR R4
+    2.36.4). For what only ever withholds: it binds by whichever of the two an event goes.
+    """
+    base, local = split_reference(reference.reference or "") if reference is not None and around.base else ("", "")
+    if not local.startswith("Patient/") or local == "Patient/":
+        return ""
+    if not base:
+        return patient_key(around.base, local)
+    return patient_key(around.source or around.reading.source, local) if base == around.base else ""
+
+
 def _by_identifier(reference: Reference, around: Around) -> str:
     """The patient key by the identifier that a reference carries, "" if it has none to use."""
     one = reference.identifier
@@ -76,6 +89,14 @@ def is_patient(reference: Reference, around: Around) -> bool:
     text = reference.reference or ""
     named = text.startswith("Patient?") or split_reference(text)[1].startswith("Patient/") or text in around.patients
     return named or reference.type == "Patient"
+
+
+def is_related(reference: Reference) -> bool:
+    """Does it clearly name a RelatedPerson (a mother, a guardian)? Patient.link may: no other record of the patient."""
+    text = (reference.reference or "").partition("?")[0]
+    return split_reference(text)[1].partition("/")[0] == "RelatedPerson" or (
+        not text and reference.type == "RelatedPerson"
+    )
 
 
 def same_patient(one: Reference, other: Reference | None, patient: str, around: Around) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
@@ -26,7 +27,7 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import containing, patient_of, same_patient
+from transforms.rules.fhir import also_called, containing, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_consent_source import Source, source
 from transforms.rules.fhir_criteria import Provision
@@ -38,6 +39,7 @@ SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
 # policies and categories that contradict a permit: v3-ActCode, consentcategorycodes
 CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY", "emrgonly"})
+TIGHTENS = ENDINGS | {Says.UNCLEAR}  # told to a patient by every name; a permit is never joined to another name
 BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
@@ -80,7 +82,8 @@ class Legible(Part, frozen=True, gc=False):
 
 
 def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, object]) -> list[Consent]:
-    """The facts that one Consent resource states, a rule each, permits first; the first of them is counted.
+    """The facts that one Consent resource states, a rule each, permits first; the first of them is counted. What it
+    withholds is told once more to the patient's other name, where the Bundle gives it one (`fhir.also_called`).
 
     `tree` is the resource as parsed, `purposes` holds the known codes. Raises MessageError.
     """
@@ -111,7 +114,8 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     version = _version(meta, around)
     parts = [part for rule in rules for part in rule]
     guardian = any(not same_patient(one, resource.patient, patient, around) for one in resource.performer or ())
-    what = digest(patient, resource.id, *version, given, said, scope, guardian, *parts)[:16]
+    stated = (resource.id, *version, given, said, scope, guardian, *parts)
+    what = digest(patient, *stated)[:16]
     feed = around.source or around.reading.source
     name = f"{feed}|Consent/{resource.id}" if resource.id else f"{feed}|{what.hex()}"
     if around.native:
@@ -119,7 +123,7 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     else:
         native = f"Consent/{resource.id}" if resource.id else ""
         key = idempotency_key(feed, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what)
-    return [
+    facts = [
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
             rule.data_start, rule.data_end, scope or "", rule.purposes, rule.actions, rule.recipients,
@@ -127,6 +131,11 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip
+    other = also_called(resource.patient, around)
+    if other in ("", patient):
+        return facts
+    what = digest(other, *stated)[:16]
+    return facts + [replace(one, patient=other, what=what, counted=False) for one in facts if one.says in TIGHTENS]
 
 
 def _resource(tree: Mapping[str, object]) -> ConsentResource:

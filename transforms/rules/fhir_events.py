@@ -15,7 +15,15 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, cont
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks, filters
-from transforms.rules.fhir import NPI_SYSTEM, containing, identifiers, is_patient, patient_of
+from transforms.rules.fhir import (
+    NPI_SYSTEM,
+    also_called,
+    containing,
+    identifiers,
+    is_patient,
+    is_related,
+    patient_of,
+)
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
     Appointment,
@@ -86,15 +94,17 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
         values["npi"] = npi
     ended = resource.period.end if resource.period else None
     facts = _stated(resource, around, resource.subject, ended, values)
-    return facts if resource.hospitalization is None else facts + _death(facts, resource.hospitalization)
+    if resource.hospitalization is None:
+        return facts
+    return facts + _death(facts, resource.hospitalization, also_called(resource.subject, around))
 
 
-def _death(facts: list[AnyFact], stay: object) -> list[AnyFact]:
-    """A patient whose stay ended so (hospitalization.dischargeDisposition) died."""
+def _death(facts: list[AnyFact], stay: object, other: str) -> list[AnyFact]:
+    """A patient whose stay ended so (hospitalization.dischargeDisposition) died, by every name."""
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
     if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
         return []  # what is taken back may be that very end
-    return [beside(one.patient, one.type, BEGINNING, died=True)]
+    return [beside(name, one.type, BEGINNING, died=True) for name in sorted({one.patient, other} - {""})]
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> str:
@@ -255,24 +265,37 @@ def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes
 
 def patient(resource: Patient, around: Around) -> list[AnyFact]:
     """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
-    One that links to another changes identity, for both sides."""
-    key, source = preferred(identifiers(resource.identifier), around.reading.identity_types), around.source
-    own = patient_key(source or around.reading.source, f"Patient/{resource.id}") if resource.id else ""
-    sides = [key, own, *(patient_of(link.other, around) for link in resource.link or ())]
-    told = tuple(sorted({side for side in sides if side}))
-    if not resource.link:
-        if not told:
+    One that links to another changes identity, for both sides, and stays linked in every later version: the same links
+    told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
+    own = Reference(f"Patient/{resource.id}") if resource.id else None
+    local = patient_key(around.source or around.reading.source, own.reference or "") if own else ""
+    keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
+    beyond = {also_called(own, around)} - {"", *keys}
+    adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
+    died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+    links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
+    if not links:
+        if not keys:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-        adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
-        died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+        told = tuple(sorted(keys))
         name = _key(resource, around, told[0], digest(told, adult, died)[:16])
-        return [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)]
-    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
+        return [
+            Person(name, side, "Patient", adult, died, place == 0)
+            for place, side in enumerate((*told, *sorted(beyond)))
+        ]
+    others = [patient_of(link.other, around) for link in links]
+    told = tuple(sorted({*keys, *others} - {""}))
     if not told:
         raise MessageError(Reason.NO_PATIENT)
+    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
-    name = _key(resource, around, told[0], digest(told, time)[:16])
-    return [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)]
+    kinds = tuple(sorted(f"{link.type}|{other}" for link, other in zip(links, others, strict=True)))
+    name = digest("link", tuple(sorted(keys)), kinds)
+    everyone = (*told, *sorted((beyond | {also_called(link.other, around) for link in links}) - {"", *told}))
+    facts: list[AnyFact] = [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(everyone)]
+    if died or adult != BEGINNING:
+        facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
+    return facts
 
 
 # Type → its parts that are read, and their reader
