@@ -40,6 +40,8 @@ KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
 # policies and categories that contradict a permit: v3-ActCode, consentcategorycodes
 CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY", "emrgonly"})
 TIGHTENS = ENDINGS | {Says.UNCLEAR}  # told to a patient by every name; a permit is never joined to another name
+CARE = frozenset({"treatment", "adr"})  # scopes that say nothing of disclosure
+RESTRICTING = frozenset({"hipaa-restrictions", "hipaa-self-pay"})  # consentpolicycodes, as 45 CFR 164.522(a) has them
 BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
@@ -173,6 +175,10 @@ def _rules(resource: ConsentResource, signed: Source, reader: Reader) -> list[Ru
         rules = fhir_provision.refused(root, form, reader)
     elif by_status is not None:
         rules = [Rule(by_status)]
+    elif (
+        resource.provision is None and signed.sound and codes.isdisjoint(profile.forms) and _of_care(resource, codings)
+    ):
+        rules = [Rule(Says.NOTHING)]
     else:
         rules = fhir_provision.rules(root, form, reader)
     if resource.modifierExtension is not UNSET or resource.implicitRules is not None:
@@ -203,6 +209,18 @@ def _scope(resource: ConsentResource) -> str | None:
     scopes = {coding.code for coding in resource.scope.coding or () if coding.system == SCOPES}
     scope = scopes.pop() if len(scopes) == 1 else None
     return scope if scope in KNOWN_SCOPES else None
+
+
+def _of_care(resource: ConsentResource, codings: list[Coding]) -> bool:
+    """Is a Consent without a provision for care alone, such as the one to treatment at every admission? Not if any of
+    its codes may speak of information, or a category or policy is in words."""
+    stated = [one for one in (resource.policyRule, *(resource.category or ())) if one is not None]
+    return (
+        _scope(resource) in CARE
+        and all(one.coding for one in stated)
+        and all(one.code == "OPTIN" or "ActCode" not in (one.system or "ActCode") for one in codings)
+        and {one.code for one in codings}.isdisjoint(CONTRARY | RESTRICTING)
+    )
 
 
 def _codes(codings: Iterable[Coding]) -> set[str]:

@@ -20,9 +20,11 @@ from transforms.rules.fhir import (
     also_called,
     containing,
     identifiers,
+    is_numbered,
     is_patient,
     is_related,
     patient_of,
+    visit_numbers,
 )
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
@@ -138,10 +140,12 @@ def episode_of_care(resource: EpisodeOfCare, around: Around) -> list[AnyFact]:
 def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
     """Appointment: booked at `created` (when the booking was made), attended at `end`.
 
-    The patient is the participant whose actor is a Patient (Appointment.participant.actor).
+    The patient is the participant whose actor is a Patient (Appointment.participant.actor); where none says so, one who
+    is known by a patient's number alone.
     """
     people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
     patients = [person for person in people if is_patient(person, around)]
+    patients = patients or [person for person in people if is_numbered(person, around)]
     if len({patient_of(person, around) for person in patients}) > 1:
         raise MessageError(Reason.NO_PATIENT)  # of two patients, neither is meant alone
     subject = patients[0] if patients else None
@@ -152,7 +156,7 @@ def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
 def appointment_response(resource: AppointmentResponse, around: Around) -> list[AnyFact]:
     """AppointmentResponse: a patient who declines takes the booking back, when it was said (meta.lastUpdated)."""
     actor, booked = resource.actor, resource.appointment or Reference()
-    if actor is None or not is_patient(actor, around):
+    if actor is None or not (is_patient(actor, around) or is_numbered(actor, around)):
         return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
     named = booked.identifier.value if booked.identifier else None
     numbers = (named, split_reference(booked.reference or "")[1].rpartition("/")[2])
@@ -241,7 +245,7 @@ def _stated(
             values = {**values, **filters.of_fhir(resource, around)}
     kind = cancels[0] if cancels else table.states[status]
     if numbers is None:
-        numbers = (*[one.value for one in resource.identifier or ()], resource.id)
+        numbers = (*visit_numbers(resource.identifier), resource.id)
     visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)

@@ -163,7 +163,8 @@ class Around(Part, frozen=True, gc=False):
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
     information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
-    None where it means two.
+    None where it means two. `organisations` maps one to the identifier of that Organization, system|value, "" where it
+    has none or several.
     """
 
     reading: Reading
@@ -176,6 +177,7 @@ class Around(Part, frozen=True, gc=False):
     channels: Mapping[str, str] = {}
     marks: Mapping[str, Classes] = {}
     documents: Mapping[str, Mapping[str, Any] | None] = {}
+    organisations: Mapping[str, str] = {}
 
 
 def split_reference(reference: str) -> tuple[str, str]:
