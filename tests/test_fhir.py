@@ -274,6 +274,10 @@ def test_the_source_is_that_of_the_envelope() -> None:
         ([{"identifier": typed("MR")}, {"identifier": typed("MR")}], MAIN_42),
         ([{"identifier": typed("MR")}, {"identifier": typed("MR", value="43")}], ""),
         ([{"identifier": typed("MR"), "type": "Practitioner"}], ""),
+        (
+            [{"identifier": typed("MR"), "type": "Practitioner"}, {"identifier": typed("MR", value="43")}],
+            "urn:id:MAIN\x1f43",
+        ),
         ([{"identifier": typed("PRN")}], ""),
         ([{"identifier": typed("SS")}], ""),
         ([{"identifier": {"system": "urn:id:MAIN", "value": "42"}}], ""),
