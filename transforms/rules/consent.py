@@ -163,15 +163,12 @@ def _comparable(other: Consent, consent: Consent) -> bool:
     return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
 
 
-def repeated(permit: Consent, consents: Sequence[Consent]) -> frozenset[bytes]:
+def repeated(permit: Consent, consents: Sequence[Consent]) -> set[bytes]:
     """The versions (`what`) that hold the very same permit and cannot be compared with its own, as when one system
     sends a Consent with its version and another without: whichever is the newer one, the permit stands."""
-    return frozenset(
-        one.what
-        for one in consents
-        if not _comparable(one, permit)
-        and replace(one, key=permit.key, version=permit.version, what=permit.what) == permit
-    )
+    unsure = [one for one in consents if not _comparable(one, permit)]
+    name = {"key": permit.key, "version": permit.version, "what": permit.what}  # all but these must be equal
+    return {one.what for one in unsure if replace(one, **name) == permit}
 
 
 def _id(consent: Consent) -> str:
