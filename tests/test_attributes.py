@@ -226,6 +226,9 @@ def test_a_patient_who_declines_takes_the_booking_back() -> None:
     )
     assert told(response(appointment={"identifier": {"value": "AP7"}})).visit == "AP7"
     assert told(response(appointment=None)).visit == "", "of no appointment: of any"
+    coding = [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]
+    numbered = {"identifier": {"type": {"coding": coding}, "system": "urn:id:MAIN", "value": "42"}}
+    assert told(response(actor=numbered)).patient == "urn:id:MAIN\x1f42"
 
 
 @pytest.mark.parametrize(
@@ -234,6 +237,7 @@ def test_a_patient_who_declines_takes_the_booking_back() -> None:
         *[response(status) for status in ("accepted", "tentative", "needs-action", "")],
         response(actor={"reference": "Practitioner/1"}),
         response(actor=None),
+        response(actor={"identifier": {"system": "urn:id:MAIN", "value": "42"}}),
         {**response(""), "status": "declined"},
     ],
 )

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
-from transforms.rules.consent import Scope, decide, standing, until_majority
+from transforms.rules.consent import Scope, decide, ended, repeated, standing, until_majority
 
 RELEASED = (Verdict.RELEASED, Reason.PERMITTED)
 FREE = (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)
@@ -29,6 +29,7 @@ PERMIT, DENY, ENDS, VOID, VAGUE, NOTHING = (
     Says.PERMIT, Says.DENY, Says.ENDS, Says.VOID, Says.UNCLEAR, Says.NOTHING,
 )  # fmt: skip
 Answer = tuple[Verdict, Reason]
+UNNUMBERED = (-1, BEGINNING, "")  # the version of a Consent without meta
 
 
 def answer(
@@ -329,6 +330,16 @@ def test_what_a_permit_must_name(consents: tuple[Consent, ...], around: dict[str
         case("two contents of one version: what they end is ended", REVOKED,
              a_consent(), a_consent(version=2, given=at(6)), a_consent(version=2, given=at(6), end=at(20))),
         case("two equal copies are one", RELEASED, a_consent(), a_consent()),
+        case("with a version and without, the same otherwise", RELEASED, a_consent(), a_consent(version=UNNUMBERED)),
+        case("by number, by time and by nothing", RELEASED,
+             a_consent(), a_consent(version=UNNUMBERED), a_consent(version=(-1, at(6), ""))),
+        case("with a version and without, for less", REVOKED, a_consent(), a_consent(version=UNNUMBERED, end=at(20))),
+        case("with a version and without, given at another time", REVOKED,
+             a_consent(given=at(1)), a_consent(version=UNNUMBERED)),
+        case("with a version and without, then ended", REVOKED,
+             a_consent(), a_consent(version=UNNUMBERED), a_consent(ENDS, version=2, given=at(6))),
+        case("with a version and without, and void without", REVOKED,
+             a_consent(), a_consent(VOID, version=UNNUMBERED), a_consent(version=(-1, at(6), ""))),
     ],
 )  # fmt: skip
 def test_versions(consents: tuple[Consent, ...], around: dict[str, object], expected: Answer) -> None:
@@ -354,6 +365,18 @@ def test_rules_of_one_version(consents: tuple[Consent, ...], around: dict[str, o
     """A version may permit and deny; only one whose rule 0 denies permits nothing."""
     one_version = [replace(c, what=b"same") if c.version == (1, 0, "") else c for c in consents]
     check(tuple(one_version), around, expected)
+
+
+def test_a_permit_said_again_stands_whichever_version_is_the_newer() -> None:
+    """Only where that cannot be told, and only if it is the very same: one rule of the other version is enough."""
+    one, bare, newer = a_consent(), a_consent(version=UNNUMBERED), a_consent(version=2)
+    narrowed = replace(a_consent(DENY, version=UNNUMBERED, rule=1, purposes=("HMARKT",)), what=bare.what)
+    assert repeated(one, [one, bare, newer]) == {bare.what}
+    assert repeated(bare, [one]) == {one.what} and repeated(one, [newer]) == frozenset()
+    assert ended(one, [one, bare, narrowed]) == ended(bare, [one, bare]) == FOREVER
+    assert ended(one, [one, newer]) == ended(one, [one, narrowed]) == at(0)
+    others = [replace(bare, patient="urn:id:MRN\x1f2"), replace(bare, guardian=True), replace(bare, rule=1)]
+    assert repeated(one, [*others, a_consent(of="other", version=UNNUMBERED)]) == frozenset()
 
 
 DISCHARGES = (Kind.DISCHARGED, Kind.ADMITTED)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Identity, Kind, Made, Milestone, Person
-from schemas.instant import DAY, FOREVER, from_fhir
+from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
 from transforms.rules.fhir import NPI_SYSTEM
@@ -184,6 +184,7 @@ def test_service_classes(code: str | None, expected: str) -> None:
 
 MAIN_42 = "urn:id:MAIN\x1f42"
 BUNDLED = {"Patient/7": MAIN_42, "urn:uuid:7": MAIN_42, "Patient/8": "", "Patient/9": None}
+STU3 = {**typed("MR"), "type": {"coding": [{"system": "http://hl7.org/fhir/v2/0203", "code": "MR"}]}}
 SUBJECTS: list[tuple[str, object, str]] = [
     ("a relative reference belongs to the source", PATIENT, KEY),
     ("a base URL is a source", {"reference": "https://b.example/r4/Patient/7"}, "https://b.example/r4\x1fPatient/7"),
@@ -204,6 +205,10 @@ SUBJECTS: list[tuple[str, object, str]] = [
     ("one by name", {"reference": "Patient?name=DOE|JANE"}, ""),
     ("one without a system", {"reference": "Patient?identifier=42"}, ""),
     ("one by a social security number", {"reference": "Patient?identifier=http://hl7.org/fhir/sid/us-ssn|1"}, ""),
+    ("one with an encoded mark", {"reference": "Patient?identifier=urn:id:MAIN%7C42"}, "urn:id:MAIN\x1f42"),
+    ("one with a mark encoded in small letters", {"reference": "Patient?identifier=urn:id:M%7c42"}, "urn:id:M\x1f42"),
+    ("one that asks for more under an encoded mark", {"reference": "Patient?identifier=urn:id:M%7C42&active=true"}, ""),
+    ("a type as STU3 had it", {"identifier": STU3}, "urn:id:MAIN\x1f42"),
     ("a group", {"reference": "Group/7"}, ""),
     ("a group with an identifier", {"reference": "Group/7", "identifier": typed("MR")}, ""),
     ("a group by its type", {"type": "Group", "identifier": typed("MR")}, ""),
@@ -263,7 +268,19 @@ def test_the_source_is_that_of_the_envelope() -> None:
         ([{"type": "Patient", "identifier": typed("MR")}], "urn:id:MAIN\x1f42"),
         ([{"reference": "Patient?identifier=http://a/b|42"}], "http://a/b\x1f42"),
         ([{"reference": "urn:uuid:1"}], ""),
-        ([{"identifier": typed("MR")}], ""),
+        ([{"identifier": typed("MR")}], MAIN_42),
+        ([{"reference": "Practitioner/1"}, {"identifier": typed("MR")}], MAIN_42),
+        ([{"identifier": typed("MR")}, PATIENT], KEY),
+        ([{"identifier": typed("MR")}, {"identifier": typed("MR")}], MAIN_42),
+        ([{"identifier": typed("MR")}, {"identifier": typed("MR", value="43")}], ""),
+        ([{"identifier": typed("MR"), "type": "Practitioner"}], ""),
+        (
+            [{"identifier": typed("MR"), "type": "Practitioner"}, {"identifier": typed("MR", value="43")}],
+            "urn:id:MAIN\x1f43",
+        ),
+        ([{"identifier": typed("PRN")}], ""),
+        ([{"identifier": typed("SS")}], ""),
+        ([{"identifier": {"system": "urn:id:MAIN", "value": "42"}}], ""),
         ([{"reference": "Practitioner/1", "identifier": typed("MR")}], ""),
         ([], ""),
     ],
@@ -367,6 +384,52 @@ def test_a_link_without_a_date_is_later_than_any_consent() -> None:
     assert refusal({"resourceType": "Patient", "link": [{}]}) is Reason.NO_PATIENT
 
 
+def linked(*links: dict[str, Any], **fields: Any) -> list[Any]:
+    return [*read({"resourceType": "Patient", "id": "7", "link": list(links), **fields}, AROUND)]
+
+
+MERGED = {"other": {"reference": "Patient/8"}, "type": "replaces"}
+
+
+def test_a_link_is_the_same_change_in_every_version() -> None:
+    first, *_ = linked(MERGED, meta={"versionId": "2", "lastUpdated": ENDED})
+    again, *_ = linked(MERGED, meta={"versionId": "3", "lastUpdated": TOUCHED}, address=[{"city": "BOSTON"}])
+    carried, *_ = read({"resourceType": "Patient", "id": "7", "link": [MERGED]}, Around(READING, "ehr", "m1", "type"))
+    assert first.key == again.key == carried.key and first.time < again.time
+    both, back = (
+        linked(MERGED, {"other": {"reference": "Patient/9"}, "type": "replaces"}),
+        linked({"other": {"reference": "Patient/9"}, "type": "replaces"}, MERGED),
+    )
+    others = [both, linked({**MERGED, "type": "seealso"}), linked(MERGED, id="9"), linked({"type": "replaces"})]
+    assert both == back
+    assert len({first.key, *(facts[0].key for facts in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"reference": "RelatedPerson/1"}, {"reference": "https://b/r4/RelatedPerson/1/_history/2"},
+     {"type": "RelatedPerson", "identifier": typed("MR")}, {"reference": "RelatedPerson?identifier=a|b"}],
+)  # fmt: skip
+def test_a_link_to_a_related_person_alone_is_demographics(other: dict[str, Any]) -> None:
+    facts = linked({"other": other, "type": "seealso"}, deceasedBoolean=True)
+    assert [(type(fact), fact.died) for fact in facts] == [(Person, True)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"reference": "Patient/8", "type": "RelatedPerson"}, {"reference": "urn:uuid:8"}, {"display": "x"}, {}]
+)
+def test_a_link_to_whoever_it_may_be_changes_identity(other: dict[str, Any]) -> None:
+    assert {type(fact) for fact in linked({"other": other, "type": "seealso"})} == {Identity}
+
+
+def test_who_is_linked_may_be_dead_or_a_minor_all_the_same() -> None:
+    for fields, died in (({"deceasedBoolean": True}, True), ({"birthDate": "2020-01-01"}, False)):
+        change, other, person = linked(MERGED, **fields)
+        assert isinstance(change, Identity) and isinstance(other, Identity) and isinstance(person, Person)
+        assert (person.patient, person.died, person.counted) == (KEY, died, False)
+        assert (person.adult_at > BEGINNING) is not died
+
+
 def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:
     """A cancellation may name any of them: AppointmentResponse knows the Appointment by its id alone."""
     numbers = [{"system": "urn:a", "value": "V1"}, {"value": None}, {"system": "urn:b", "value": "V2"}]
@@ -376,6 +439,31 @@ def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:
         ("e1", ()),
         ("", ()),
     ]
+
+
+A, B, VISIT = (
+    {"system": "s1", "value": "A"},
+    {"system": "s2", "value": "B"},
+    {"value": "V1", "type": typed("VN")["type"]},
+)
+NUMBERS: list[tuple[str, list[Any], list[str]]] = [
+    ("in the order of their text", [B, A], ["A", "B", "e1"]),
+    ("a visit number first", [A, VISIT, B], ["V1", "A", "B", "e1"]),
+    ("of a booking the placer's", [A, {**B, "type": typed("PLAC")["type"]}], ["B", "A", "e1"]),
+    ("one for official use", [A, {**B, "use": "official"}], ["B", "A", "e1"]),
+    ("a visit number before one for official use", [{**A, "use": "official"}, VISIT], ["V1", "A", "e1"]),
+    ("of two visit numbers the official one", [{**VISIT, "use": "official", "value": "V2"}, VISIT], ["V2", "V1", "e1"]),
+    ("one that is no longer in use last", [{**VISIT, "use": "old"}, B], ["B", "V1", "e1"]),
+    ("of another system of types", [{**B, "type": {"coding": [{"system": "x", "code": "VN"}]}}, A], ["A", "B", "e1"]),
+    ("one without a value", [{"system": "s1"}, B, {"type": typed("VN")["type"]}], ["B", "e1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("found, expected", [pytest.param(*case, id=name) for name, *case in NUMBERS])
+def test_which_number_is_the_visit_s_does_not_depend_on_their_order(found: list[Any], expected: list[str]) -> None:
+    for identifiers in (found, found[::-1]):
+        fact = told(encounter(identifier=identifiers))
+        assert [fact.visit, *fact.also] == expected
 
 
 @pytest.mark.parametrize("place", ["security", "tag"])

@@ -21,10 +21,11 @@ from transforms.decode import reader
 from transforms.rules.consent import decide, standing
 from transforms.rules.consent_forms import Profile
 from transforms.rules.fhir_consent import consent
-from transforms.rules.fhir_criteria import PURPOSES_OF_USE
-from transforms.rules.fhir_parts import Around
+from transforms.rules.fhir_criteria import PURPOSES_OF_USE, UNMARKED, Provision, classes
+from transforms.rules.fhir_parts import Around, Coding
 from transforms.rules.identity import Reading, patient_key
 from transforms.rules.routing import rules
+from transforms.rules.sensitivity import CONFIDENTIALITY, Sensitivity
 
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 PURPOSES = dict.fromkeys(("PATSUPPORT", "HCPVISIBLE", "HMARKT", "TREAT", "CAREMGT", "BTG"))
@@ -364,6 +365,15 @@ def test_beneath_a_denial_that_contradicts_itself_a_denial_stands(period: Json, 
     meant = Around(Reading("ehr", "UTF-8", UTC, ("MR", ""), consents=Profile(profile)))
     first, denial = consent(a_document(provision=root), meant, PURPOSES)
     assert (first.says, denial.says, denial.start) == (UNCLEAR, DENY, expected)
+
+
+def test_normal_confidentiality_is_for_the_unmarked_unless_the_policy_says_what_it_marks() -> None:
+    def named(code: str, known: Sensitivity) -> tuple[str, ...] | None:
+        return classes(Provision(securityLabel=[Coding(CONFIDENTIALITY, code)]), known, denies=False)
+
+    marks = Sensitivity({(CONFIDENTIALITY, "N"): ("vip",), (CONFIDENTIALITY, "R"): ("restricted",)})
+    assert (named("N", Sensitivity()), named("R", Sensitivity())) == (UNMARKED, ())
+    assert (named("N", marks), named("L", marks), named("R", marks)) == (("vip",), UNMARKED, ())
 
 
 def test_each_purpose_of_the_default_policy_has_one_system(policy: Policy) -> None:

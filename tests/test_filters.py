@@ -119,6 +119,7 @@ def test_what_an_encounter_states(fields: Json, service: str, location: str) -> 
 
 
 PATIENT = {"actor": {"reference": "Patient/7"}}
+NUMBER = {"type": coded("http://terminology.hl7.org/CodeSystem/v2-0203|MR"), "system": "urn:id:MAIN", "value": "42"}
 CARD = {"actor": {"reference": "Location/c"}}
 NAMED = f"Location/c{OR}c"
 PARTICIPANTS: list[tuple[str, list[Json], str]] = [
@@ -129,6 +130,7 @@ PARTICIPANTS: list[tuple[str, list[Json], str]] = [
      f"c{OR}https://ehr.example/fhir/Location/c"),
     ("people", [CARD, {"actor": {"reference": "Practitioner/1"}}, {"actor": {"type": "Device"}}], NAMED),
     ("people by condition", [CARD, {"actor": {"reference": "Practitioner?identifier=http://a.example/b/c|1"}}], NAMED),
+    ("a patient by number alone", [CARD, {"actor": {"identifier": NUMBER}}], NAMED),
     ("two places", [CARD, {"actor": {"reference": "Location/p"}}], f"{NAMED}{AND}Location/p{OR}p"),
     ("something that may be a place", [CARD, {"actor": {"reference": "urn:uuid:1"}}], f"{NAMED}{AND}urn:uuid:1"),
     ("something without a name", [CARD, {"actor": {}}], f"{AND}{NAMED}"),

@@ -15,7 +15,7 @@ from builders import (
 )
 from msgspec.structs import replace
 
-from schemas.event import AnyFact, Kind, Made, Person
+from schemas.event import AnyFact, Identity, Kind, Made, Person
 from schemas.instant import BEGINNING
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
@@ -156,6 +156,32 @@ def test_what_is_recorded_of_a_change_of_identity() -> None:
     changed = ("", Verdict.CONTROL, Reason.IDENTITY, ())
     assert said([one, other]) == [(one, *changed, 0), (other, *changed, 1)]
     assert received(one, other, one).changes == [one, other]
+
+
+def linked(time: int, key: object = "link") -> Identity:
+    """A link of a Patient resource, as one version of it tells it."""
+    return replace(a_change(time, key=key), type="Patient")
+
+
+@pytest.mark.parametrize("times", [(5, 6, 7), (7, 5, 6), (6, 7, 5)])
+def test_a_link_told_again_is_the_change_that_was_by_its_earliest_time(times: tuple[int, ...]) -> None:
+    """Whatever the order, in one call and over several."""
+    told = [linked(at(time)) for time in times]
+    assert received(*told).changes == [linked(at(5))]
+    before = Timeline()
+    for one in told:
+        before = replace(before, changes=tuple(received(one, before=before).changes))
+    assert before.changes == (linked(at(5)),)
+    assert received(*told, linked(at(9), "another")).changes == [linked(at(5)), linked(at(9), "another")]
+
+
+def test_a_link_told_again_is_repeated_and_its_other_side_says_nothing() -> None:
+    one, again = linked(at(5)), linked(at(6))
+    first = (one, "", Verdict.CONTROL, Reason.IDENTITY, (), 0)
+    assert said([one, again]) == [first, (again, "", Verdict.REPEATED, Reason.SAME_MESSAGE, (), 1)]
+    assert said([one, one]) == [first, (one, "", Verdict.REPEATED, Reason.SAME_MESSAGE, (), 1)]
+    beside = replace(one, counted=False)
+    assert said([beside, replace(again, counted=False)]) == []
 
 
 def test_what_is_recorded_of_a_judgement() -> None:

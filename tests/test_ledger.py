@@ -388,6 +388,20 @@ def test_only_a_run_that_binds_revives_a_token(begun: Place, tmp_path: Path) -> 
     assert vault.resolve("crm|PATSUPPORT", plain(record)) is None
 
 
+def test_a_merged_patient_that_is_sent_again_takes_nothing_back(place: Place) -> None:
+    """Every later version of a Patient carries its links: an address that changed is no second merge."""
+    link = {"other": {"reference": "Patient/old"}, "type": "replaces"}
+    merged = {"resourceType": "Patient", "id": "p", "identifier": [WHO["identifier"]], "link": [link]}
+    first = {**merged, "meta": {"versionId": "2", "lastUpdated": "2026-02-01T00:00:00Z"}}
+    place.run("2026-03-03", first, signed(), discharge("e1", "2026-03-02T10:00:00Z"))
+    again = {**merged, "meta": {"versionId": "3", "lastUpdated": "2026-03-04T00:00:00Z"}}
+    done = place.run("2026-03-05", again).summary
+    assert (done["retracted"], done["review"], done["repeated"]) == (0, 0, 1)
+    assert len(place.lines()) == 1
+    another = {**again, "link": [link, {"other": {"reference": "Patient/older"}, "type": "replaces"}]}
+    assert place.run("2026-03-06", another).summary["retracted"] == 2
+
+
 def test_a_mark_of_sensitivity_is_never_forgotten(place: Place) -> None:
     """The mark of a stay outlives the key of the message that said it."""
     marked = admission("4711", "V1", "20250103100000").replace(b"PV1|1|I|", b"PV1|1|I|PSYCH^1^1")

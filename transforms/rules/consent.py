@@ -154,9 +154,22 @@ def newer(other: Consent, consent: Consent) -> bool:
         return other.says in ENDINGS and _id(other) == _id(consent)
     if other.version == consent.version:
         return False
-    (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
-    comparable = (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
+    comparable = _comparable(other, consent)
     return not comparable or other.version > consent.version
+
+
+def _comparable(other: Consent, consent: Consent) -> bool:
+    """Can it be told which of two versions is the newer one?"""
+    (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
+    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
+
+
+def repeated(permit: Consent, consents: Sequence[Consent]) -> set[bytes]:
+    """The versions (`what`) that hold the very same permit and cannot be compared with its own, as when one system
+    sends a Consent with its version and another without: whichever is the newer one, the permit stands."""
+    unsure = [one for one in consents if not _comparable(one, permit)]
+    name = {"key": permit.key, "version": permit.version, "what": permit.what}  # all but these must be equal
+    return {one.what for one in unsure if replace(one, **name) == permit}
 
 
 def _id(consent: Consent) -> str:
@@ -170,8 +183,9 @@ def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
     end = consent.end
     if end == BEGINNING:
         return None
+    again = repeated(consent, consents)
     for other in consents:
-        if not newer(other, consent):
+        if other.what in again or not newer(other, consent):
             continue
         if other.says is Says.VOID or (other.says is Says.DENY and other.rule == 0):  # it permits nothing at all
             return None

@@ -18,7 +18,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.envelope_parts import Bundle, Carried, CloudEvent, Counted, Entry
-from transforms.rules.fhir_parts import Around, modified
+from transforms.rules.fhir_parts import Around, base_of, modified
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.rejection import may_hold_consent, rejected
@@ -159,7 +159,9 @@ class Envelopes:
             elif not raw:  # an entry that only points (id-only): nothing to decide here
                 counted.append(Counted(raw, [_control("Bundle")], None))
             else:
-                counted += self._message(raw, resource, around, depth + 1)
+                base = base_of(entry.fullUrl, kind)
+                placed = msgspec.structs.replace(around, base=base) if base else around
+                counted += self._message(raw, resource, placed, depth + 1)
                 if kind in SHAPES and (said := counted[-1].status):
                     carried = _carried_by(entries, resources) if carried is None else carried
                     counted[-1] = _told(raw, kind, said, carried)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from transforms.rules import contact, fhir_marks
-from transforms.rules.fhir_parts import Around, Concept, FhirIdentifier, Reference, split_reference
+from transforms.rules.fhir_parts import Around, Concept, FhirIdentifier, Reference, modified, split_reference
 from transforms.rules.identity import (
     NEVER,
     Identifier,
@@ -18,6 +18,8 @@ from transforms.rules.identity import (
 )
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
+TABLE_0203 = ("v2-0203", "v2/0203")  # how its system ends; the second is STU3's
+OWN_NUMBERS = frozenset({"VN", "PLAC"})  # HL7 table 0203: visit number, placer identifier
 
 
 # --- who -----------------------------------------------------------------------------------------------------------
@@ -38,8 +40,25 @@ def identifiers(found: list[FhirIdentifier] | None) -> list[Identifier]:
 def _identifier_type(concept: Concept | None) -> str:
     if concept is None or not concept.coding:
         return ""
-    codes = [coding.code for coding in concept.coding if coding.code and (coding.system or "").endswith("v2-0203")]
+    codes = _of_table_0203(concept)
     return next((code for code in codes if code in NEVER), codes[0] if codes else "?")
+
+
+def _of_table_0203(concept: Concept) -> list[str]:
+    return [
+        coding.code for coding in concept.coding or () if coding.code and (coding.system or "").endswith(TABLE_0203)
+    ]
+
+
+def visit_numbers(found: list[FhirIdentifier] | None) -> list[str | None]:
+    """The numbers of a visit or booking, its own first, whatever their order: one typed as such, as HL7 has it in
+    PV1-19 and SCH-1, then one of use `official`, then by their text; one of use `old` last."""
+    return [one.value for one in (sorted(found, key=_rank) if found and len(found) > 1 else found or ())]
+
+
+def _rank(one: FhirIdentifier) -> tuple[bool, bool, bool, str]:
+    own = one.type is not None and not OWN_NUMBERS.isdisjoint(_of_table_0203(one.type))
+    return one.use == "old", not own, one.use != "official", one.value or ""
 
 
 def patient_of(reference: Reference | None, around: Around) -> str:
@@ -65,6 +84,19 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     return patient_key(base or source, local) if literal else ""
 
 
+def also_called(reference: Reference | None, around: Around) -> str:
+    """The other patient key of a literal reference in a Bundle, "" if it has none: a relative one means what is there
+    under the base URL of its entry's fullUrl, and is what a feed without fullUrls calls the same patient (FHIR R4
+    2.36.4). For what only ever withholds: it binds by whichever of the two an event goes.
+    """
+    base, local = split_reference(reference.reference or "") if reference is not None and around.base else ("", "")
+    if not local.startswith("Patient/") or local == "Patient/":
+        return ""
+    if not base:
+        return patient_key(around.base, local)
+    return patient_key(around.source or around.reading.source, local) if base == around.base else ""
+
+
 def _by_identifier(reference: Reference, around: Around) -> str:
     """The patient key by the identifier that a reference carries, "" if it has none to use."""
     one = reference.identifier
@@ -78,6 +110,22 @@ def is_patient(reference: Reference, around: Around) -> bool:
     return named or reference.type == "Patient"
 
 
+def is_numbered(reference: Reference, around: Around) -> bool:
+    """Is it named by nothing but an identifier of a type that patients have, such as a medical record number?"""
+    if reference.reference or reference.type is not None or reference.identifier is None:
+        return False
+    typed = [one for one in around.reading.identity_types if one]
+    return preferred(identifiers([reference.identifier]), typed) != ""
+
+
+def is_related(reference: Reference) -> bool:
+    """Does it clearly name a RelatedPerson (a mother, a guardian)? Patient.link may: no other record of the patient."""
+    text = (reference.reference or "").partition("?")[0]
+    return split_reference(text)[1].partition("/")[0] == "RelatedPerson" or (
+        not text and reference.type == "RelatedPerson"
+    )
+
+
 def same_patient(one: Reference, other: Reference | None, patient: str, around: Around) -> bool:
     """Is it the patient, by the patient's key or by the very reference that the document has for its patient?"""
     same = other is not None and one.reference is not None and one.reference == other.reference
@@ -85,8 +133,10 @@ def same_patient(one: Reference, other: Reference | None, patient: str, around: 
 
 
 def _conditional(text: str) -> str:
-    """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3)."""
-    system, _, value = text.removeprefix("Patient?identifier=").partition("|")
+    """The patient key of a conditional reference, which names its target by one identifier (FHIR R4, 3.1.0.11.3). In a
+    URL the mark between system and value may be percent-encoded."""
+    written = text.removeprefix("Patient?identifier=").replace("%7C", "|").replace("%7c", "|")
+    system, _, value = written.partition("|")
     return "" if {"?", "&"} & {*system, *value} else preferred([Identifier(system, value, "")], ("",))
 
 
@@ -99,7 +149,12 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
 
 
 SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
-REFERRED = SOURCES | {"Patient", "Practitioner", "Condition"}  # of which others in the same Bundle may speak
+REFERRED = SOURCES | {
+    "Patient",
+    "Practitioner",
+    "Condition",
+    "Organization",
+}  # of which others in the same Bundle may speak
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:
@@ -107,6 +162,7 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
     name that means two patients means none."""
     patients, providers = dict(around.patients), dict(around.providers)
     channels, marks, documents = dict(around.channels), dict(around.marks), dict(around.documents)
+    organisations = dict(around.organisations)
     for names, tree in resources:
         kind = tree.get("resourceType")
         if kind == "Patient":
@@ -121,17 +177,30 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
             if classes:
                 marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
+        elif kind == "Organization":
+            number = _sole_identifier(tree)
+            organisations.update({name: number if organisations.get(name, number) == number else "" for name in names})
         elif isinstance(kind, str) and kind in SOURCES:
             documents.update({name: tree if documents.get(name, tree) is tree else None for name in names})
     return msgspec.structs.replace(
-        around, patients=patients, providers=providers, channels=channels, marks=marks, documents=documents
-    )
+        around, patients=patients, providers=providers, channels=channels, marks=marks, documents=documents,
+        organisations=organisations,
+    )  # fmt: skip
 
 
 def patient_in(tree: Mapping[str, object], around: Around) -> str | None:
     """The patient key by the identifiers of a Patient: "" if it has none to use, None if they cannot be read."""
     found = named(tree)
     return None if found is None else preferred(identifiers(found), around.reading.identity_types)
+
+
+def _sole_identifier(tree: Mapping[str, object]) -> str:
+    """system|value of what has exactly one identifier, is in use, and has no modifier that nobody here knows."""
+    found = named(tree) or []
+    if len(found) != 1 or tree.get("active", True) is not True or "implicitRules" in tree or modified(tree):
+        return ""
+    [one] = found
+    return f"{one.system}|{one.value}" if one.system and one.value and one.use != "old" else ""
 
 
 def named(tree: Mapping[str, object]) -> list[FhirIdentifier] | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
@@ -26,7 +27,7 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import containing, patient_of, same_patient
+from transforms.rules.fhir import also_called, containing, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_consent_source import Source, source
 from transforms.rules.fhir_criteria import Provision
@@ -38,6 +39,9 @@ SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
 # policies and categories that contradict a permit: v3-ActCode, consentcategorycodes
 CONTRARY = frozenset({"OPTOUT", "OPTOUTE", "NOCONSENT", "EMRGONLY", "emrgonly"})
+TIGHTENS = ENDINGS | {Says.UNCLEAR}  # told to a patient by every name; a permit is never joined to another name
+CARE = frozenset({"treatment", "adr"})  # scopes that say nothing of disclosure
+RESTRICTING = frozenset({"hipaa-restrictions", "hipaa-self-pay"})  # consentpolicycodes, as 45 CFR 164.522(a) has them
 BROKEN = "?"  # stands for the status of a Consent that could not be read
 STATUSES = {
     "active": None,  # the provision says what it means
@@ -80,7 +84,8 @@ class Legible(Part, frozen=True, gc=False):
 
 
 def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, object]) -> list[Consent]:
-    """The facts that one Consent resource states, a rule each, permits first; the first of them is counted.
+    """The facts that one Consent resource states, a rule each, permits first; the first of them is counted. What it
+    withholds is told once more to the patient's other name, where the Bundle gives it one (`fhir.also_called`).
 
     `tree` is the resource as parsed, `purposes` holds the known codes. Raises MessageError.
     """
@@ -111,7 +116,8 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     version = _version(meta, around)
     parts = [part for rule in rules for part in rule]
     guardian = any(not same_patient(one, resource.patient, patient, around) for one in resource.performer or ())
-    what = digest(patient, resource.id, *version, given, said, scope, guardian, *parts)[:16]
+    stated = (resource.id, *version, given, said, scope, guardian, *parts)
+    what = digest(patient, *stated)[:16]
     feed = around.source or around.reading.source
     name = f"{feed}|Consent/{resource.id}" if resource.id else f"{feed}|{what.hex()}"
     if around.native:
@@ -119,7 +125,7 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     else:
         native = f"Consent/{resource.id}" if resource.id else ""
         key = idempotency_key(feed, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what)
-    return [
+    facts = [
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,
             rule.data_start, rule.data_end, scope or "", rule.purposes, rule.actions, rule.recipients,
@@ -127,6 +133,11 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip
+    other = also_called(resource.patient, around)
+    if other in ("", patient):
+        return facts
+    what = digest(other, *stated)[:16]
+    return facts + [replace(one, patient=other, what=what, counted=False) for one in facts if one.says in TIGHTENS]
 
 
 def _resource(tree: Mapping[str, object]) -> ConsentResource:
@@ -164,6 +175,10 @@ def _rules(resource: ConsentResource, signed: Source, reader: Reader) -> list[Ru
         rules = fhir_provision.refused(root, form, reader)
     elif by_status is not None:
         rules = [Rule(by_status)]
+    elif (
+        resource.provision is None and signed.sound and codes.isdisjoint(profile.forms) and _of_care(resource, codings)
+    ):
+        rules = [Rule(Says.NOTHING)]
     else:
         rules = fhir_provision.rules(root, form, reader)
     if resource.modifierExtension is not UNSET or resource.implicitRules is not None:
@@ -194,6 +209,18 @@ def _scope(resource: ConsentResource) -> str | None:
     scopes = {coding.code for coding in resource.scope.coding or () if coding.system == SCOPES}
     scope = scopes.pop() if len(scopes) == 1 else None
     return scope if scope in KNOWN_SCOPES else None
+
+
+def _of_care(resource: ConsentResource, codings: list[Coding]) -> bool:
+    """Is a Consent without a provision for care alone, such as the one to treatment at every admission? Not if any of
+    its codes may speak of information, or a category or policy is in words."""
+    stated = [one for one in (resource.policyRule, *(resource.category or ())) if one is not None]
+    return (
+        _scope(resource) in CARE
+        and all(one.coding for one in stated)
+        and all(one.code == "OPTIN" or "ActCode" not in (one.system or "ActCode") for one in codings)
+        and {one.code for one in codings}.isdisjoint(CONTRARY | RESTRICTING)
+    )
 
 
 def _codes(codings: Iterable[Coding]) -> set[str]:

@@ -21,8 +21,9 @@ from msgspec import UNSET, UnsetType, field
 from schemas.event import ALSO, Kind
 from schemas.policy import RESTRICTED
 from transforms.rules.consent_forms import Form
-from transforms.rules.fhir_parts import Coding, Concept, Part, Period, Reference, split_reference
-from transforms.rules.sensitivity import RESTRICTED_LABEL, Classes, Sensitivity
+from transforms.rules.fhir_parts import Around, Coding, Concept, Part, Period, Reference, split_reference
+from transforms.rules.sensitivity import CONFIDENTIALITY, RESTRICTED_LABEL, Classes, Sensitivity
+from transforms.rules.vocabulary import RESOURCE_TYPES
 
 ACTIONS = "http://terminology.hl7.org/CodeSystem/consentaction"
 ROLES = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
@@ -36,7 +37,10 @@ PURPOSES_OF_USE = frozenset(  # FHIR R4 value set v3-PurposeOfUse: codes that ar
     PATSFTY PERFMSR POARCH POPHLTH PRECLINTRCH PUBHLTH PWATRNY RECORDMGT REMITADV SUPNWK SYSDEV THREAT TRAIN TRANSRCH
     TREAT""".split()
 )
+UNMARKED = ("",)  # stands for what is in no class, within a document
+NORMAL = frozenset((CONFIDENTIALITY, code) for code in "NLMU")  # normal, low, moderate, unrestricted
 KNOWN_ACTIONS = frozenset({"collect", "access", "use", "disclose", "correct"})
+OWN_ORGANISATIONS = "urn:limen:organization|"  # begins the identifiers that a policy gives its destinations
 RECIPIENT_ROLE = "PRCP"  # 45 CFR 164.508(c)(1)(iii): the person to whom the disclosure may be made
 KNOWN_ROLES = frozenset(
     {"PRCP", "IRCP", "CST", "AUT", "AUTHEN", "ENT", "INF", "TRC", "VRF", "DPOWATT", "GRANTEE", "GRANTOR"}
@@ -57,6 +61,12 @@ RESOURCES_OF = {  # the types of resources that may state a milestone
     Kind.REFILL_GAP: {"MedicationRequest", "MedicationDispense"},
     Kind.TRIAL_ELIGIBLE: {"ResearchSubject"},
 }
+# What these types hold, a milestone may be part of, told by, or shown to be about: a denial of one may mean it
+NEAR = frozenset(
+    """AppointmentResponse Basic Binary Bundle CarePlan CareTeam Composition Condition List Medication
+    MedicationAdministration MedicationStatement Patient Person ResearchStudy Schedule Slot""".split()
+)
+CLEAR = RESOURCE_TYPES - NEAR
 
 
 class Actor(Part, frozen=True, gc=False):
@@ -108,7 +118,7 @@ def actions(one: Provision) -> tuple[str, ...] | None:
     return _sorted(named)
 
 
-def recipients(one: Provision, denies: bool) -> tuple[str, ...] | None:
+def recipients(one: Provision, denies: bool, around: Around) -> tuple[str, ...] | None:
     """How its recipients are named; "?" marks who is named in another role. A denial to a class of recipients names
     nobody, hence everybody: who belongs to the class is not known here."""
     named: set[str] = set()
@@ -119,7 +129,7 @@ def recipients(one: Provision, denies: bool) -> tuple[str, ...] | None:
         if actor.reference is None:  # a class of recipients, by a coding beside its role
             who = {f"{c.system}|{c.code}" for c in codings if c.system and c.code and c.system != ROLES}
         else:
-            who = _organisation(actor.reference)
+            who = _organisation(actor.reference, denies, around.organisations)
         if not roles or not roles <= KNOWN_ROLES or not who:
             return None
         is_class = actor.reference is None or any(f"/{kind}" in f"/{name}" for kind in CLASSES for name in who)
@@ -128,20 +138,26 @@ def recipients(one: Provision, denies: bool) -> tuple[str, ...] | None:
     return () if anybody else tuple(sorted(named))
 
 
-def _organisation(reference: Reference | None) -> set[str]:
+def _organisation(reference: Reference, denies: bool, known: Mapping[str, str]) -> set[str]:
     """How an actor is named: its identifier as system|value, its reference as Type/id with the base if absolute.
 
-    Empty where the name stands for something that is not read here (#contained, urn:uuid, a conditional reference).
+    `known` holds the identifiers of the Organizations that came along. One of them stands for the reference to it: our
+    own in any rule, another in a permit, which it can only fail to match, if the reference itself cannot be read. A
+    denial keeps the reference beside it. Empty where the name stands for something that is not read here (#contained,
+    urn:uuid, a conditional reference).
     """
-    if reference is None:
+    text, names = reference.reference or "", set()
+    base, local = split_reference(text)
+    literal, stated = LITERAL.fullmatch(local) is not None, known.get(text.partition("/_history/")[0], "")
+    kind = local.partition("/")[0] if literal else "Organization" if stated else reference.type
+    if reference.type not in (None, kind):  # it contradicts itself
         return set()
-    names = set()
     if reference.identifier is not None and reference.identifier.system and reference.identifier.value:
         names.add(f"{reference.identifier.system}|{reference.identifier.value}")
-    base, local = split_reference(reference.reference or "")
-    if LITERAL.fullmatch(local):
-        if reference.type not in (None, local.partition("/")[0]):  # it contradicts itself
-            return set()
+    resolved = stated.startswith(OWN_ORGANISATIONS) or (stated != "" and not (literal or names or denies))
+    if resolved:
+        names.add(stated)
+    if literal and (denies or not resolved):
         names.add(f"{base}/{local}" if base else local)
     return names
 
@@ -153,7 +169,7 @@ def kinds(one: Provision, denies: bool, by_form: bool) -> tuple[Kind, ...] | Non
         types = {c.code if c.system == RESOURCES else None for c in one.class_}
         if not denies:
             found = tuple(kind for kind in Kind if RESOURCES_OF[kind] <= types)
-        elif types <= set().union(*RESOURCES_OF.values()):
+        elif types <= CLEAR:
             found = tuple(kind for kind in Kind if RESOURCES_OF[kind] & types)
     return () if not denies and (one.data or (one.code and not by_form)) else found
 
@@ -162,12 +178,15 @@ def classes(one: Provision, known: Sensitivity, denies: bool) -> Classes | None:
     """The classes that its labels name; None without labels. A label that is no class's, of no system, or that does not
     say why it restricts is not understood: then a permit names nothing, and a denial has no labels. So is in a permit
     one of several classes, since it does not say which. Its `R` is the most that other labels may have of
-    confidentiality (Consent.provision.securityLabel: "R or lower") and names nothing itself."""
+    confidentiality (Consent.provision.securityLabel: "R or lower") and names nothing itself; what is normal or lower is
+    what nobody marked, so a permit of that alone is for the unmarked."""
     if not one.securityLabel:
         return None
     labels = {(label.system, label.code) for label in one.securityLabel}
     if not denies:
-        labels.discard(RESTRICTED_LABEL)
+        if labels <= (plain := NORMAL - known.labels.keys()):
+            return UNMARKED
+        labels -= {RESTRICTED_LABEL, *plain}
     named = [known.labels.get(label, ()) if label[0] else () for label in labels]
     if any(not its or RESTRICTED in its or (len(its) > 1 and not denies) for its in named):
         return None if denies else ()

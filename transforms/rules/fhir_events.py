@@ -15,7 +15,17 @@ from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, cont
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks, filters
-from transforms.rules.fhir import NPI_SYSTEM, containing, identifiers, is_patient, patient_of
+from transforms.rules.fhir import (
+    NPI_SYSTEM,
+    also_called,
+    containing,
+    identifiers,
+    is_numbered,
+    is_patient,
+    is_related,
+    patient_of,
+    visit_numbers,
+)
 from transforms.rules.fhir_medication import course, supplied
 from transforms.rules.fhir_parts import (
     Appointment,
@@ -86,15 +96,17 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
         values["npi"] = npi
     ended = resource.period.end if resource.period else None
     facts = _stated(resource, around, resource.subject, ended, values)
-    return facts if resource.hospitalization is None else facts + _death(facts, resource.hospitalization)
+    if resource.hospitalization is None:
+        return facts
+    return facts + _death(facts, resource.hospitalization, also_called(resource.subject, around))
 
 
-def _death(facts: list[AnyFact], stay: object) -> list[AnyFact]:
-    """A patient whose stay ended so (hospitalization.dischargeDisposition) died."""
+def _death(facts: list[AnyFact], stay: object, other: str) -> list[AnyFact]:
+    """A patient whose stay ended so (hospitalization.dischargeDisposition) died, by every name."""
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
     if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
         return []  # what is taken back may be that very end
-    return [beside(one.patient, one.type, BEGINNING, died=True)]
+    return [beside(name, one.type, BEGINNING, died=True) for name in sorted({one.patient, other} - {""})]
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> str:
@@ -128,10 +140,12 @@ def episode_of_care(resource: EpisodeOfCare, around: Around) -> list[AnyFact]:
 def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
     """Appointment: booked at `created` (when the booking was made), attended at `end`.
 
-    The patient is the participant whose actor is a Patient (Appointment.participant.actor).
+    The patient is the participant whose actor is a Patient (Appointment.participant.actor); where none says so, one who
+    is known by a patient's number alone.
     """
     people = [p.actor for p in resource.participant or () if p.actor and p.modifierExtension is None]
     patients = [person for person in people if is_patient(person, around)]
+    patients = patients or [person for person in people if is_numbered(person, around)]
     if len({patient_of(person, around) for person in patients}) > 1:
         raise MessageError(Reason.NO_PATIENT)  # of two patients, neither is meant alone
     subject = patients[0] if patients else None
@@ -142,7 +156,7 @@ def appointment(resource: Appointment, around: Around) -> list[AnyFact]:
 def appointment_response(resource: AppointmentResponse, around: Around) -> list[AnyFact]:
     """AppointmentResponse: a patient who declines takes the booking back, when it was said (meta.lastUpdated)."""
     actor, booked = resource.actor, resource.appointment or Reference()
-    if actor is None or not is_patient(actor, around):
+    if actor is None or not (is_patient(actor, around) or is_numbered(actor, around)):
         return [unrouted(resource.resourceType, Reason.NO_MILESTONE)]
     named = booked.identifier.value if booked.identifier else None
     numbers = (named, split_reference(booked.reference or "")[1].rpartition("/")[2])
@@ -234,7 +248,7 @@ def _stated(
             values = {**values, **filters.of_fhir(resource, around)}
     kind = cancels[0] if cancels else table.states[status]
     if numbers is None:
-        numbers = (*[one.value for one in resource.identifier or ()], resource.id)
+        numbers = (*visit_numbers(resource.identifier), resource.id)
     visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
@@ -279,26 +293,42 @@ def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes
 
 def patient(resource: Patient, around: Around) -> list[AnyFact]:
     """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
-    One that links to another changes identity, for both sides."""
-    key, source = preferred(identifiers(resource.identifier), around.reading.identity_types), around.source
-    own = patient_key(source or around.reading.source, f"Patient/{resource.id}") if resource.id else ""
-    sides = [key, own, *(patient_of(link.other, around) for link in resource.link or ())]
-    told = tuple(sorted({side for side in sides if side}))
-    classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
-    marks = [mark(side, (), tuple(sorted({*classes}))) for side in told] if classes else []
-    if not resource.link:
-        if not told:
+    One that links to another changes identity, for both sides, and stays linked in every later version: the same links
+    told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
+    own = Reference(f"Patient/{resource.id}") if resource.id else None
+    local = patient_key(around.source or around.reading.source, own.reference or "") if own else ""
+    keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
+    beyond = {also_called(own, around)} - {"", *keys}
+    adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
+    died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+    links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
+    if not links:
+        if not keys:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-        adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
-        died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+        told = tuple(sorted(keys))
         name = _key(resource, around, told[0], digest(told, adult, died)[:16])
-        return [*[Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(told)], *marks]
-    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
+        everyone = (*told, *sorted(beyond))
+        people = [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(everyone)]
+        return [*people, *_marked(resource, everyone, around)]
+    others = [patient_of(link.other, around) for link in links]
+    told = tuple(sorted({*keys, *others} - {""}))
     if not told:
         raise MessageError(Reason.NO_PATIENT)
+    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
-    name = _key(resource, around, told[0], digest(told, time)[:16])
-    return [*[Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(told)], *marks]
+    kinds = tuple(sorted(f"{link.type}|{other}" for link, other in zip(links, others, strict=True)))
+    name = digest("link", tuple(sorted(keys)), kinds)
+    everyone = (*told, *sorted((beyond | {also_called(link.other, around) for link in links}) - {"", *told}))
+    facts: list[AnyFact] = [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(everyone)]
+    if died or adult != BEGINNING:
+        facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
+    return facts + _marked(resource, everyone, around)
+
+
+def _marked(resource: Patient, sides: tuple[str, ...], around: Around) -> list[AnyFact]:
+    """What the labels of a Patient say of everything that is known of it (Meta.security)."""
+    classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
+    return [mark(side, (), tuple(sorted({*classes}))) for side in sides] if classes else []
 
 
 # Type → its parts that are read, and their reader

@@ -74,6 +74,7 @@ class Quantity(Part, frozen=True, gc=False):
 
 
 class Link(Part, frozen=True, gc=False):
+    type: object = None
     other: Reference | None = None
 
 
@@ -162,18 +163,21 @@ class Around(Part, frozen=True, gc=False):
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
     information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
-    None where it means two.
+    None where it means two. `organisations` maps one to the identifier of that Organization, system|value, "" where it
+    has none or several.
     """
 
     reading: Reading
     source: str = ""  # CloudEvents `source`; "" outside one
     native: str = ""  # CloudEvents `id`
     envelope: str = ""  # CloudEvents `type`
+    base: str = ""  # to what the fullUrl of its entry makes relative references relative; "" where it says nothing
     patients: Mapping[str, str | None] = {}
     providers: Mapping[str, str] = {}
     channels: Mapping[str, str] = {}
     marks: Mapping[str, Classes] = {}
     documents: Mapping[str, Mapping[str, Any] | None] = {}
+    organisations: Mapping[str, str] = {}
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -187,6 +191,19 @@ def split_reference(reference: str) -> tuple[str, str]:
     if len(parts) == 2:  # the usual case
         return "", text
     return (parts[0], f"{parts[1]}/{parts[2]}") if len(parts) == 3 else ("", reference)
+
+
+def base_of(url: str | None, kind: str) -> str:
+    """The base URL that the fullUrl of a Bundle's entry gives the relative references in it, where it is RESTful (FHIR
+    R4 2.36.4, Resolving references in Bundles); "" where it is not.
+
+    >>> base_of("https://ehr.example/fhir/Consent/9", "Consent"), base_of("urn:uuid:9", "Consent")
+    ('https://ehr.example/fhir', '')
+    """
+    if not url or not url.startswith(("http://", "https://")):
+        return ""
+    base, local = split_reference(url)
+    return base if local.startswith(f"{kind}/") else ""
 
 
 def modified(part: object) -> bool:

@@ -23,7 +23,7 @@ from schemas.event import Kind, Says
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from transforms.rules import fhir_criteria
 from transforms.rules.consent_forms import ROOT_IS_BASE_DENY, ROOT_IS_CONTEXT, ROOT_IS_RULE, Form
-from transforms.rules.fhir_criteria import Provision, both, form_of
+from transforms.rules.fhir_criteria import UNMARKED, Provision, both, form_of
 from transforms.rules.fhir_parts import Around, Period
 from transforms.rules.sensitivity import Classes
 
@@ -74,13 +74,14 @@ def rules(root: Provision, form: Form | None, reader: Reader) -> list[Rule]:
     sound = found and not _compound(permits, reader.around.reading.sensitivity.alone)
     if len(permits) + len(denials) < len(found) or len(found) > MOST_RULES or not sound:
         return [UNCLEAR, *denials[:MOST_RULES]]
-    return permits + denials
+    general = [rule._replace(classes=None) if rule.classes == UNMARKED else rule for rule in permits]
+    return general + denials
 
 
 def _compound(permits: list[Rule], alone: frozenset[str]) -> bool:
     """Does a document permit something else beside what must be permitted alone? Such an authorization is none, 45 CFR
     164.508(b)(2)(iv) and (b)(3)(ii)."""
-    permitted = {name for permit in permits for name in permit.classes or ("",)}  # "": what is in no class
+    permitted = {name for permit in permits for name in permit.classes or UNMARKED}
     return len(permitted) > 1 and not permitted.isdisjoint(alone)
 
 
@@ -169,7 +170,7 @@ def _read(one: Provision, parent: Rule, frame: Rule, form: Form | None, reader: 
         return [UNCLEAR]
     denies = one.type == "deny"
     purposes, actions = fhir_criteria.purposes(one, reader.purposes), fhir_criteria.actions(one)
-    recipients = fhir_criteria.recipients(one, denies)
+    recipients = fhir_criteria.recipients(one, denies, reader.around)
     if purposes is None or actions is None or recipients is None:
         return [UNCLEAR]
     forms: list[Form | None] = [None if _narrowed(one) else form]

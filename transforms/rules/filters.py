@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from schemas.policy import Policy
-from transforms.rules.fhir import is_patient
+from transforms.rules.fhir import is_numbered, is_patient
 from transforms.rules.fhir_parts import (
     Appointment,
     Around,
@@ -173,4 +173,4 @@ def _is_place(actor: Reference, around: Around) -> bool:
     sorts = {actor.type, sort} & RESOURCE_TYPES
     if sorts:
         return "Location" in sorts
-    return not is_patient(actor, around) and text not in around.providers
+    return not is_patient(actor, around) and not is_numbered(actor, around) and text not in around.providers

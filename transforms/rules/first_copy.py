@@ -103,6 +103,9 @@ class Received:
             self._bind(fact)
         elif isinstance(fact, Made):
             self._repeat(fact, fact.reason, fact.verdict)
+        elif isinstance(fact, Identity) and fact.type == "Patient" and self._linked(fact):
+            if fact.counted:
+                self._repeat(fact, Reason.SAME_MESSAGE)
         elif not self._note(fact.key, content(fact)):
             if isinstance(fact, Judgement) or fact.counted:
                 self._repeat(fact, Reason.SAME_MESSAGE)
@@ -117,6 +120,14 @@ class Received:
             self.changes.append(fact)
             if fact.counted:
                 self._recorded(fact, Reason.IDENTITY, Verdict.CONTROL)
+
+    def _linked(self, fact: Identity) -> bool:
+        """Is a link of a Patient known? Each version tells it again: the earliest is when it was made."""
+        for place, known in enumerate(self.changes):
+            if known.key == fact.key:
+                self.changes[place] = known if known.time <= fact.time else fact
+                return True
+        return False
 
     def _recorded(self, fact: AnyFact, reason: Reason = Reason.RECORDED, verdict: Verdict = Verdict.CONSENT) -> None:
         place = len(self._seen[fact.key]) - 1  # copies that differ keep audit records of their own

@@ -18,7 +18,8 @@ from schemas.instant import BEGINNING, from_fhir
 from schemas.policy import Policy
 
 # HL7 sets this confidentiality on whatever a sensitivity code marks (DS4P): beside one it adds nothing
-RESTRICTED_LABEL = ("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+RESTRICTED_LABEL = (CONFIDENTIALITY, "R")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?", re.ASCII)
 # What follows decides nothing: the dash, dagger, asterisk or words of those who write more than the code.
 _ICD_10 = re.compile(r"[A-Z][0-9][0-9A-Z]\.?[0-9A-Z]{0,4}(?![0-9A-Z])")

@@ -1,0 +1,148 @@
+"""Whom a relative reference in a Bundle means: what withholds binds by both names, a permit by one (Bundle 2.36.4)."""
+
+import json
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hospital_files import decide, ndjson, payloads, permit
+
+from schemas.event import Consent, Identity, Milestone, Person, Says
+from schemas.instant import BEGINNING
+from transforms.rules import hl7_events
+from transforms.rules.envelope import Envelopes
+from transforms.rules.fhir_parts import base_of
+from transforms.rules.identity import Reading
+
+BASE = "https://e.example/fhir"
+RELATIVE, ABSOLUTE = "ehr\x1fPatient/7", f"{BASE}\x1fPatient/7"
+PATIENT = {"reference": "Patient/7"}
+ENCOUNTER = {
+    "resourceType": "Encounter", "id": "e1", "status": "finished", "subject": PATIENT,
+    "period": {"end": "2026-05-20T12:00:00Z"},
+}  # fmt: skip
+Json = dict[str, Any]
+
+
+def bundle(*resources: Json, base: str = BASE) -> Json:
+    """Each in an entry of its own, with the fullUrl that it has on a server."""
+    entries = [{"fullUrl": f"{base}/{one['resourceType']}/{one['id']}", "resource": one} for one in resources]
+    return {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+
+
+def facts(document: Json, source: str = "ehr") -> list[Any]:
+    reading = Reading(source, "UTF-8", UTC, ("MR", ""))
+    opened = Envelopes(reading, {"PATSUPPORT": (), "HCPVISIBLE": ()}, hl7_events.read)
+    return [fact for one in opened.document(json.dumps(document).encode()) for fact in one.facts]
+
+
+def told(found: list[Any]) -> dict[str, list[bool]]:
+    """To whom, and whether it is counted there."""
+    names: dict[str, list[bool]] = {}
+    for fact in found:
+        names.setdefault(fact.patient, []).append(fact.counted)
+    return names
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [({"status": "rejected"}, Says.DENY), ({"status": "inactive"}, Says.ENDS),
+     ({"status": "entered-in-error"}, Says.VOID), ({"status": "on-hold"}, Says.UNCLEAR)],
+    ids=lambda value: value.value if isinstance(value, Says) else "",
+)  # fmt: skip
+def test_what_withholds_is_told_by_both_names_and_counted_once(changes: Json, says: Says) -> None:
+    found = facts(bundle(permit(PATIENT, **changes)))
+    assert {fact.says for fact in found} == {says}
+    assert told(found) == {RELATIVE: [True], ABSOLUTE: [False]}
+    assert len({fact.key for fact in found}) == 1
+
+
+def test_by_the_other_name_it_is_the_very_consent_that_says_so_itself() -> None:
+    """Else the two would be copies of one version that differ, and ground nothing."""
+    document = permit(PATIENT)
+    document["provision"]["provision"] = [{"type": "deny", "code": [{"coding": [{"system": "urn:x", "code": "y"}]}]}]
+    allowed, denied, beyond = facts(bundle(document))
+    direct = facts({**document, "patient": {"reference": f"{BASE}/Patient/7"}})
+    assert [(allowed.says, denied.says, beyond.says)] == [(Says.PERMIT, Says.DENY, Says.DENY)]
+    assert (beyond.patient, beyond.what, beyond.consent, beyond.version, beyond.rule) == (
+        direct[1].patient, direct[1].what, direct[1].consent, direct[1].version, direct[1].rule,
+    )  # fmt: skip
+
+
+def test_permits_and_events_keep_the_one_name() -> None:
+    assert told(facts(bundle(permit(PATIENT), ENCOUNTER))) == {RELATIVE: [True, True]}
+
+
+def test_an_absolute_reference_on_the_same_server_binds_the_relative_one() -> None:
+    denial = permit({"reference": f"{BASE}/Patient/7"}, status="rejected")
+    assert told(facts(bundle(denial))) == {ABSOLUTE: [True], RELATIVE: [False]}
+    assert told(facts(bundle(denial, base="https://other.example/fhir"))) == {ABSOLUTE: [True]}
+
+
+@pytest.mark.parametrize(
+    "patient, url",
+    [
+        (PATIENT, None),
+        (PATIENT, "urn:uuid:1"),
+        (PATIENT, f"{BASE}/Encounter/c1"),
+        (PATIENT, "ftp://e.example/Consent/c1"),
+        ({"identifier": {"system": "urn:id:A", "value": "7"}}, f"{BASE}/Consent/c1"),
+    ],
+    ids=["no fullUrl", "a urn", "of another type", "no http", "no literal reference"],
+)
+def test_a_denial_with_one_name(patient: Json, url: str | None) -> None:
+    entry = {"fullUrl": url, "resource": permit(patient, status="rejected")}
+    found = facts({"resourceType": "Bundle", "entry": [entry]})
+    assert [fact.counted for fact in found] == [True]
+
+
+def test_a_patient_in_the_bundle_is_known_by_number_and_by_both_names_of_the_reference() -> None:
+    person = {"resourceType": "Patient", "id": "7", "identifier": [{"system": "urn:id:A", "value": "7"}]}
+    found = facts(bundle(person, permit(PATIENT, status="rejected")))
+    consents = [fact for fact in found if isinstance(fact, Consent)]
+    assert told(consents) == {"urn:id:A\x1f7": [True], ABSOLUTE: [False]}
+
+
+@pytest.mark.parametrize("more", [{"deceasedBoolean": True}, {"birthDate": "2015-02-01"}], ids=["died", "a minor"])
+def test_who_died_or_is_no_adult_is_so_by_both_names(more: Json) -> None:
+    found = facts(bundle({"resourceType": "Patient", "id": "7", **more}))
+    assert told(found) == {RELATIVE: [True], ABSOLUTE: [False]}
+    assert all(
+        (fact.died, fact.adult_at != BEGINNING) == ("birthDate" not in more, "birthDate" in more) for fact in found
+    )
+
+
+def test_who_died_in_a_stay_is_dead_by_both_names() -> None:
+    expired = {"dischargeDisposition": {"coding": [{"code": "exp"}]}}
+    stay, *people = facts(bundle({**ENCOUNTER, "hospitalization": expired}))
+    assert isinstance(stay, Milestone) and stay.patient == RELATIVE
+    assert {fact.patient for fact in people if isinstance(fact, Person) and fact.died} == {RELATIVE, ABSOLUTE}
+
+
+def test_a_link_changes_the_identity_of_all_names() -> None:
+    linked = {"resourceType": "Patient", "id": "7", "link": [{"other": {"reference": "Patient/8"}, "type": "replaces"}]}
+    found = facts(bundle(linked))
+    assert all(isinstance(fact, Identity) for fact in found)
+    eight = ("ehr\x1fPatient/8", f"{BASE}\x1fPatient/8")
+    assert told(found) == {RELATIVE: [True], eight[0]: [False], ABSOLUTE: [False], eight[1]: [False]}
+    assert {fact.key for fact in found} == {fact.key for fact in facts(linked)}
+
+
+def test_the_base_of_an_entry() -> None:
+    assert base_of(f"{BASE}/Patient/7/_history/2", "Patient") == BASE
+    assert [base_of(url, "Patient") for url in (None, "", "Patient/7", "https://e.example", f"{BASE}/Group/7")] == [
+        ""
+    ] * 5
+
+
+def test_no_release_by_the_other_name_through_the_whole_job(tmp_path: Path) -> None:
+    """The Encounter and its permit name the patient by URL, the denial comes in a Bundle of that server."""
+    whole = {"reference": f"{BASE}/Patient/7"}
+    ndjson(tmp_path / "in/feed.ndjson", [permit(whole), {**ENCOUNTER, "subject": whole}])
+    decide([tmp_path / "in"], tmp_path / "out", tmp_path / "state")
+    assert len(payloads(tmp_path / "out")) == 2
+    denial = bundle(permit(PATIENT, "d1", status="rejected", dateTime="2026-05-21T00:00:00Z"))
+    (tmp_path / "in/denial.json").write_text(json.dumps(denial))
+    done = decide([tmp_path / "in"], tmp_path / "out2", tmp_path / "state2")
+    assert (payloads(tmp_path / "out2"), done.summary["consent"]) == ([], 2)
