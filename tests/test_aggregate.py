@@ -221,7 +221,9 @@ def test_the_page_names_every_column_of_an_aggregate(policy: Policy) -> None:
 
 @pytest.mark.parametrize("column", ["route", "run", "policy", "patients"])
 def test_a_recipe_cannot_say_whose_a_row_is(policy: Policy, column: str) -> None:
-    route = next(one for one in policy.routes if one.route == "operations").model_dump(mode="json", by_alias=True)
+    route = next(one for one in policy.routes if one.route == "operations").model_dump(
+        mode="json", by_alias=True, exclude={"filters"}
+    )
     next(row for row in route["recipe"] if row["to"] == "milestone")["to"] = column
     with pytest.raises(ValueError, match="columns route, run, policy and patients of its own"):
         Route.model_validate(route)

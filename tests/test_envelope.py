@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import MessageError
-from schemas.event import Consent, Identity, Made, Milestone, Person
+from schemas.event import Consent, Identity, Made, Mark, Milestone, Person
 from schemas.outcome import Reason
 from transforms.rules import envelope, hl7_events
 from transforms.rules.envelope import NESTED, Envelopes, unambiguous
@@ -47,7 +47,8 @@ def said(counted: list[Counted]) -> list[str]:
     words = []
     for one in counted:
         assert (one.reason is None) == bool(one.facts)
-        assert one.reason is not None or sum(not isinstance(f, Identity | Person) or f.counted for f in one.facts) == 1
+        facts = [fact for fact in one.facts if not isinstance(fact, Mark)]
+        assert one.reason is not None or sum(not isinstance(f, Identity | Person) or f.counted for f in facts) == 1
         fact = one.facts[0] if one.facts else None
         word = "demographics" if isinstance(fact, Person) else type(fact).__name__
         words.append(fact.reason if isinstance(fact, Made) else str(one.reason or word))

@@ -8,6 +8,7 @@ from builders import (
     a_change,
     a_consent,
     a_judgement,
+    a_mark,
     a_milestone,
     a_route,
     at,
@@ -271,3 +272,28 @@ def test_how_often_each_key_came_again_is_remembered() -> None:
     assert state.repeats({a.key, b.key, c.key}) == ((a.key, 5), (c.key, 2))
     assert state.repeats({c.key}) == ((c.key, 2),)
     assert state.repeats(set()) == ()
+
+
+def test_marks_that_no_milestone_carries() -> None:
+    """Those of the same visits are one, under the first of their keys, and bind by each number; without one, all."""
+    first, second = sorted((a_mark("a", "b"), a_mark("a", "b", classes=("violence",))), key=lambda one: one.key)
+    both = replace(first, classes=("hiv", "violence"))
+    for facts in ((first, second), (second, first), (first, second, first)):
+        state = received()
+        for fact in facts:
+            state.take(fact)
+        assert state.marks == {("a", "b"): both} and not state.outcomes
+        assert state.classes == {"a": {"hiv", "violence"}, "b": {"hiv", "violence"}}
+    known = received(a_mark(), before=Timeline(marks=(both,)))
+    assert known.marks == {("a", "b"): both, (): a_mark()}
+    assert known.classes == {"a": {"hiv", "violence"}, "b": {"hiv", "violence"}, "": {"hiv"}}
+
+
+def test_the_conditions_that_any_copy_refers_to() -> None:
+    one, two = a_milestone(key="A"), replace(a_milestone(key="B"), conditions=("Condition/d", "Condition/c"))
+    state = received(one, two, a_milestone(at(9)))
+    assert state.conditions == {one.what: {"Condition/c", "Condition/d"}}
+    assert state.marked(one) == replace(one, conditions=("Condition/c", "Condition/d"))
+    assert state.marked(two) is two and state.marked(a_milestone(at(9))).conditions == ()
+    nameless = a_milestone(visit="", key="N")
+    assert received(replace(nameless, classes=("hiv",))).classes == {"": {"hiv"}}

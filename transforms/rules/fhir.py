@@ -8,10 +8,20 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from transforms.rules import contact, fhir_marks
-from transforms.rules.fhir_parts import Around, Concept, FhirIdentifier, Reference, modified, split_reference
+from transforms.rules.fhir_parts import (
+    Around,
+    Concept,
+    FhirIdentifier,
+    Meta,
+    Reference,
+    Resource,
+    modified,
+    split_reference,
+)
 from transforms.rules.identity import (
     NEVER,
     Identifier,
+    idempotency_key,
     national_provider,
     patient_key,
     preferred,
@@ -138,6 +148,16 @@ def _conditional(text: str) -> str:
     written = text.removeprefix("Patient?identifier=").replace("%7C", "|").replace("%7c", "|")
     system, _, value = written.partition("|")
     return "" if {"?", "&"} & {*system, *value} else preferred([Identifier(system, value, "")], ("",))
+
+
+def key_of(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
+    """Which message a resource is: by the envelope that carried it, else by its id and version."""
+    if around.native:
+        return idempotency_key(around.source, around.envelope, patient, around.native, "", what)
+    meta = resource.meta or Meta()
+    version = meta.versionId or meta.lastUpdated or what.hex()
+    native = f"{resource.resourceType}/{resource.id}" if resource.id else ""
+    return idempotency_key(around.reading.source, resource.resourceType, patient, native, version, what)
 
 
 # --- what lies around it -------------------------------------------------------------------------------------------

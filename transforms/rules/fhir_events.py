@@ -1,4 +1,5 @@
-"""FHIR R4 resources to facts: visits, programmes, medication, studies, Patient (Consent: `fhir_consent`).
+"""FHIR R4 resources to facts: visits, programmes, medication, studies. `fhir_patient` reads a Patient, `fhir_consent`
+a Consent.
 
 What a status means stands in `fhir_statuses`. Only what a recipe may read is decoded: no name, address, telecom or text
 of a resource reaches a fact. A modifier that is not understood rejects the resource (FHIR R4, 2.20 modifierExtension;
@@ -11,18 +12,17 @@ from typing import Any
 import msgspec
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, content_of, digest
-from schemas.instant import BEGINNING, FOREVER, from_fhir
-from schemas.outcome import Reason, Verdict
-from transforms.rules import fhir_marks, filters
+from schemas.event import AnyFact, Kind, Milestone, content_of, digest
+from schemas.instant import BEGINNING, from_fhir
+from schemas.outcome import Reason
+from transforms.rules import fhir_marks, fhir_patient, filters
 from transforms.rules.fhir import (
     NPI_SYSTEM,
     also_called,
     containing,
-    identifiers,
     is_numbered,
     is_patient,
-    is_related,
+    key_of,
     patient_of,
     visit_numbers,
 )
@@ -46,8 +46,8 @@ from transforms.rules.fhir_parts import (
     split_reference,
 )
 from transforms.rules.fhir_statuses import STATUSES
-from transforms.rules.identity import beside, idempotency_key, national_provider, patient_key, preferred
-from transforms.rules.sensitivity import Classes, adult_at, mark
+from transforms.rules.identity import beside, national_provider
+from transforms.rules.sensitivity import Classes, mark
 from transforms.rules.vocabulary import unrouted
 
 CONDITIONAL_NPI = f"Practitioner?identifier={NPI_SYSTEM}|"
@@ -78,7 +78,7 @@ def read(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
         around = containing(resource.contained, around)
     if resource.modifierExtension is not None or resource.implicitRules is not None:
         raise MessageError(Reason.UNKNOWN_MODIFIER)
-    if around.reading.production and reader is not patient and resource.meta is not None and _is_test(resource.meta):
+    if around.reading.production and form is not Patient and resource.meta is not None and _is_test(resource.meta):
         raise MessageError(Reason.WRONG_ENVIRONMENT)
     return reader(resource, around)
 
@@ -252,7 +252,7 @@ def _stated(
     visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
-    key = _key(resource, around, patient, what)
+    key = key_of(resource, around, patient, what)
     return [
         Milestone(
             key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
@@ -282,55 +282,6 @@ def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
     return _marks(tuple(sorted({*classes})), subject, numbers, around)
 
 
-def _key(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
-    if around.native:
-        return idempotency_key(around.source, around.envelope, patient, around.native, "", what)
-    meta = resource.meta or Meta()
-    version = meta.versionId or meta.lastUpdated or what.hex()
-    native = f"{resource.resourceType}/{resource.id}" if resource.id else ""
-    return idempotency_key(around.reading.source, resource.resourceType, patient, native, version, what)
-
-
-def patient(resource: Patient, around: Around) -> list[AnyFact]:
-    """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
-    One that links to another changes identity, for both sides, and stays linked in every later version: the same links
-    told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
-    own = Reference(f"Patient/{resource.id}") if resource.id else None
-    local = patient_key(around.source or around.reading.source, own.reference or "") if own else ""
-    keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
-    beyond = {also_called(own, around)} - {"", *keys}
-    adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
-    died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
-    links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
-    if not links:
-        if not keys:
-            return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
-        told = tuple(sorted(keys))
-        name = _key(resource, around, told[0], digest(told, adult, died)[:16])
-        everyone = (*told, *sorted(beyond))
-        people = [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(everyone)]
-        return [*people, *_marked(resource, everyone, around)]
-    others = [patient_of(link.other, around) for link in links]
-    told = tuple(sorted({*keys, *others} - {""}))
-    if not told:
-        raise MessageError(Reason.NO_PATIENT)
-    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
-    time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
-    kinds = tuple(sorted(f"{link.type}|{other}" for link, other in zip(links, others, strict=True)))
-    name = digest("link", tuple(sorted(keys)), kinds)
-    everyone = (*told, *sorted((beyond | {also_called(link.other, around) for link in links}) - {"", *told}))
-    facts: list[AnyFact] = [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(everyone)]
-    if died or adult != BEGINNING:
-        facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
-    return facts + _marked(resource, everyone, around)
-
-
-def _marked(resource: Patient, sides: tuple[str, ...], around: Around) -> list[AnyFact]:
-    """What the labels of a Patient say of everything that is known of it (Meta.security)."""
-    classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
-    return [mark(side, (), tuple(sorted({*classes}))) for side in sides] if classes else []
-
-
 # Type → its parts that are read, and their reader
 READERS: dict[str, tuple[type[Resource], Callable[[Any, Around], list[AnyFact]]]] = {
     "Encounter": (Encounter, encounter),
@@ -340,5 +291,5 @@ READERS: dict[str, tuple[type[Resource], Callable[[Any, Around], list[AnyFact]]]
     "MedicationRequest": (MedicationRequest, medication_request),
     "MedicationDispense": (MedicationDispense, medication_dispense),
     "ResearchSubject": (ResearchSubject, research_subject),
-    "Patient": (Patient, patient),
+    "Patient": (Patient, fhir_patient.read),
 }

@@ -1,0 +1,54 @@
+"""FHIR R4 Patient: demographics that bear on every release (death, majority, labels), and links to other identities.
+
+Nothing of a Patient crosses. Sources: FHIR R4 Patient.link, .deceased[x], .birthDate, Meta.security.
+"""
+
+from schemas.errors import MessageError
+from schemas.event import AnyFact, Identity, Made, Person, digest
+from schemas.instant import BEGINNING, FOREVER, from_fhir
+from schemas.outcome import Reason, Verdict
+from transforms.rules import fhir_marks
+from transforms.rules.fhir import also_called, identifiers, is_related, key_of, patient_of
+from transforms.rules.fhir_parts import Around, Meta, Patient, Reference
+from transforms.rules.identity import beside, patient_key, preferred
+from transforms.rules.sensitivity import adult_at, mark
+
+
+def read(resource: Patient, around: Around) -> list[AnyFact]:
+    """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
+    One that links to another changes identity, for both sides, and stays linked in every later version: the same links
+    told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
+    own = Reference(f"Patient/{resource.id}") if resource.id else None
+    local = patient_key(around.source or around.reading.source, own.reference or "") if own else ""
+    keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
+    beyond = {also_called(own, around)} - {"", *keys}
+    adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
+    died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+    links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
+    if not links:
+        if not keys:
+            return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
+        told = tuple(sorted(keys))
+        name = key_of(resource, around, told[0], digest(told, adult, died)[:16])
+        everyone = (*told, *sorted(beyond))
+        people = [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(everyone)]
+        return [*people, *_marked(resource, everyone, around)]
+    others = [patient_of(link.other, around) for link in links]
+    told = tuple(sorted({*keys, *others} - {""}))
+    if not told:
+        raise MessageError(Reason.NO_PATIENT)
+    when = from_fhir((resource.meta or Meta()).lastUpdated, around.reading.zone)
+    time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
+    kinds = tuple(sorted(f"{link.type}|{other}" for link, other in zip(links, others, strict=True)))
+    name = digest("link", tuple(sorted(keys)), kinds)
+    everyone = (*told, *sorted((beyond | {also_called(link.other, around) for link in links}) - {"", *told}))
+    facts: list[AnyFact] = [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(everyone)]
+    if died or adult != BEGINNING:
+        facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
+    return facts + _marked(resource, everyone, around)
+
+
+def _marked(resource: Patient, sides: tuple[str, ...], around: Around) -> list[AnyFact]:
+    """What the labels of a Patient say of everything that is known of it (Meta.security)."""
+    classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
+    return [mark(side, (), tuple(sorted({*classes}))) for side in sides] if classes else []
