@@ -33,6 +33,10 @@ EXPLAINED = {
         "content",
         'return fact.time.to_bytes(9, "big", signed=True) if isinstance(fact, Identity) else b"XXXX"',
     ): "the content of what has none is the same for all, whatever it is",
+    (
+        "Received._linked",
+        "self.changes[place] = known if known.time < fact.time else fact",
+    ): "of two that say the same either stays",
     ("newer", "return not comparable or other.version >= consent.version"): "equal versions were answered before",
     (
         "standing",
