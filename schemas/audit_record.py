@@ -75,7 +75,7 @@ RULES: Mapping[Reason, str] = {
     **dict.fromkeys(
         (Reason.SAME_MESSAGE, Reason.SAME_MILESTONE, Reason.RECORDED, Reason.IDENTITY), f"{_RULES}/first_copy.py"
     ),
-    Reason.ROLE_NOT_ALLOWED: f"{_RULES}/verdicts.py",
+    Reason.ROLE_NOT_ALLOWED: f"{_RULES}/signed_verdicts.py",
     Reason.INVALID_SIGNATURE: f"schemas/verdict.py {_RULES}/envelope.py",
     **dict.fromkeys((Reason.UNKNOWN_FORMAT, Reason.EMPTY_FILE, Reason.DEFECT), "transforms/decode.py"),
     Reason.TOO_LARGE: f"transforms/decode.py {_RULES}/envelope.py",
@@ -86,11 +86,12 @@ RULES: Mapping[Reason, str] = {
         ),
         f"{_RULES}/envelope.py",
     ),
-    Reason.INVALID_ENVELOPE: f"{_RULES}/envelope.py {_RULES}/verdicts.py schemas/verdict.py",
+    Reason.INVALID_ENVELOPE: f"{_RULES}/envelope.py {_RULES}/signed_verdicts.py schemas/verdict.py",
     **dict.fromkeys((Reason.BAD_CHARSET, Reason.BAD_DELIMITERS), f"{_RULES}/hl7.py"),
     Reason.BAD_ENCODING: f"{_RULES}/hl7.py {_RULES}/hl7_events.py",
     Reason.NO_TYPE: f"{_RULES}/hl7_events.py",
-    **dict.fromkeys((Reason.NO_PATIENT, Reason.WRONG_ENVIRONMENT), f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py"),
+    Reason.WRONG_ENVIRONMENT: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py",
+    Reason.NO_PATIENT: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py {_RULES}/fhir_patient.py",
     Reason.MALFORMED: " ".join(
         f"{_RULES}/{name}.py" for name in ("hl7", "hl7_events", "envelope", "fhir_events", "notification")
     ),
@@ -100,7 +101,7 @@ RULES: Mapping[Reason, str] = {
     Reason.UNKNOWN_MODIFIER: f"{_RULES}/fhir_events.py {_RULES}/envelope.py",
     Reason.NO_MILESTONE: f"{_RULES}/fhir_events.py",
     Reason.NO_ROUTE: f"{_RULES}/hl7_events.py {_RULES}/envelope.py {_RULES}/first_copy.py",
-    Reason.DEMOGRAPHICS: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py {_RULES}/first_copy.py",
+    Reason.DEMOGRAPHICS: f"{_RULES}/hl7_events.py {_RULES}/fhir_patient.py {_RULES}/first_copy.py",
 }  # fmt: skip
 TIMELINE = "transforms/timeline.py"  # where a defect is caught of what had been read: it is then not rejected
 

@@ -38,8 +38,8 @@ from schemas.timeline import Outcome, Timeline
 from schemas.verdict import Because, Notary
 from transforms.rules.first_copy import Received
 from transforms.rules.judgement import question, reason_of
+from transforms.rules.signed_verdicts import SignedVerdicts
 from transforms.rules.timeline import advance
-from transforms.rules.verdicts import Verdicts
 
 ROOT = Path(__file__).parent.parent
 WHO = by_identifier("urn:id:GENERAL", "4711")
@@ -257,7 +257,7 @@ def test_what_is_not_signed_as_it_stands_is_rejected(
 def test_a_verdict_of_other_keys_is_rejected(merged: Desk, tmp_path: Path) -> None:
     event = verdict(merged)
     with pytest.raises(MessageError, match="invalid_signature"):
-        Verdicts(keys.create(tmp_path / "other"), policies.load(policies.default()).review).read(event["data"])
+        SignedVerdicts(keys.create(tmp_path / "other"), policies.load(policies.default()).review).read(event["data"])
 
 
 def test_a_manifest_s_signature_is_none(merged: Desk) -> None:
@@ -282,7 +282,7 @@ def test_the_policy_of_the_run_says_who_may(merged: Desk, roles: dict[str, Any],
     """A verdict may have been signed under another policy, or by somebody who went round the command."""
     merged.decide(merged.items()["patient-support"]["id"], answer)
     data = json.loads(merged.verdicts.read_bytes())["data"]
-    read = Verdicts(keys.load(merged.state), ReviewTerms(deadline_days=1, roles=roles)).read  # type: ignore[arg-type]
+    read = SignedVerdicts(keys.load(merged.state), ReviewTerms(deadline_days=1, roles=roles)).read  # type: ignore[arg-type]
     if taken:
         assert len(read(data)) == 1
     else:

@@ -31,8 +31,8 @@ from transforms.rules.envelope import Envelopes
 from transforms.rules.envelope_parts import Counted
 from transforms.rules.identity import Reading, shard_of
 from transforms.rules.rejection import rejected
+from transforms.rules.signed_verdicts import SignedVerdicts
 from transforms.rules.tables import tables
-from transforms.rules.verdicts import Verdicts
 
 _LOG = logging.getLogger("limen.decode")
 REMEMBERED = 100_000  # patients whose shard a worker remembers
@@ -78,7 +78,7 @@ class _Decode(beam.DoFn):
         self._patients = Mac(keyset.derive(KeyPurpose.PATIENT))
         self._placed: dict[str, int] = {}
         self._public = keyset.quarantine
-        self._reader = reader(self._policy, Verdicts(keyset, self._policy.review))
+        self._reader = reader(self._policy, SignedVerdicts(keyset, self._policy.review))
 
     def process(
         self, block: Block
@@ -160,7 +160,7 @@ class _Reader:
             return [rejected(body, Reason.DEFECT)]
 
 
-def reader(policy: Policy, verdicts: Verdicts | None = None) -> _Reader:
+def reader(policy: Policy, verdicts: SignedVerdicts | None = None) -> _Reader:
     """The reader of the policy's source. `verdicts`: reads those of reviewers, for which it takes keys."""
     source = policy.source
     triggers = None if source.triggers is None else frozenset(source.triggers)

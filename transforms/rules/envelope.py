@@ -22,7 +22,7 @@ from transforms.rules.fhir_parts import Around, base_of, modified
 from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
 from transforms.rules.rejection import may_hold_consent, rejected
-from transforms.rules.verdicts import Verdicts
+from transforms.rules.signed_verdicts import SignedVerdicts
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted
 
 NESTED = 8  # how many Bundles may lie in one another
@@ -45,7 +45,7 @@ class Envelopes:
     reviewer signed; without keys nobody can."""
 
     def __init__(
-        self, reading: Reading, purposes: Mapping[str, object], hl7: Hl7, verdicts: Verdicts | None = None
+        self, reading: Reading, purposes: Mapping[str, object], hl7: Hl7, verdicts: SignedVerdicts | None = None
     ) -> None:
         self._reading = reading
         self._around = Around(reading)

@@ -21,7 +21,7 @@ from transforms.rules.filters import Filters, takes
 from transforms.rules.first_copy import Received
 from transforms.rules.judgement import Judgements
 from transforms.rules.jurisdiction import lawful
-from transforms.rules.reviewing import Verdicts, reconsidered
+from transforms.rules.reviewing import Decision, reconsidered
 from transforms.rules.routing import RouteRule, Rules
 from transforms.rules.sensitivity import Classes
 
@@ -177,7 +177,7 @@ class Known:
         """By what the CRM knows the patient of a pair."""
         return self.rules.named[pair.route].token
 
-    def verdict(self, one: Milestone, rule: RouteRule | None) -> Verdicts:
+    def verdict(self, one: Milestone, rule: RouteRule | None) -> Decision:
         """What a pair deserves at the horizon; pure in what is known."""
         if self._doubtful and (doubt := self._doubted(one, rule)):
             return doubt
@@ -230,7 +230,7 @@ class Known:
         numbers = ("", one.visit, *more) if one.visit else self._classes
         return tuple(sorted({name for number in numbers for name in self._classes.get(number, ())}))
 
-    def _doubted(self, one: Milestone, rule: RouteRule | None) -> Verdicts | None:
+    def _doubted(self, one: Milestone, rule: RouteRule | None) -> Decision | None:
         """What a reviewer refused, or what it is uncertain of a message that it happened as it says."""
         judged = self.judged
         if judged.denies(one, rule):
@@ -241,7 +241,7 @@ class Known:
             return REVIEW, Reason.TOO_LATE, ()
         return None
 
-    def _released(self, one: Milestone, time: int, rule: RouteRule, decided: Verdicts) -> Verdicts:
+    def _released(self, one: Milestone, time: int, rule: RouteRule, decided: Decision) -> Decision:
         """What may leave, unless the route is watched only; a day of aggregates is counted when it is over and its
         lateness has passed, never before, and never again."""
         if rule.shadow:
@@ -263,7 +263,7 @@ class Known:
 
     def _before_consent(
         self, one: Milestone, time: int, rule: RouteRule, classes: Classes, permitted: bool
-    ) -> Verdicts | None:
+    ) -> Decision | None:
         """What comes before any consent: it is withheld from everybody, or from all that is no count of many. What is
         specially protected needs a permit of its own, never a reviewer, and waits for one as all else does."""
         if one.kind is TRIAL_ELIGIBLE and not self._recruits(one, time):

@@ -18,7 +18,7 @@ from transforms.rules.consent import decide, standing
 from transforms.rules.judgement import Judgements
 from transforms.rules.routing import RouteRule, Rules
 
-Verdicts = tuple[Verdict, Reason, tuple[Consent, ...]]
+Decision = tuple[Verdict, Reason, tuple[Consent, ...]]
 
 
 def waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
@@ -26,7 +26,7 @@ def waits(one: Milestone, rule: RouteRule | None, horizon: int) -> bool:
     return rule is not None and one.time is not None and horizon < one.time + rule.scope.wait
 
 
-def ask(pair: Pair, verdict: Verdict, found: Verdicts, one: Milestone, judged: Judgements) -> Outcome:
+def ask(pair: Pair, verdict: Verdict, found: Decision, one: Milestone, judged: Judgements) -> Outcome:
     """What a reviewer is asked, and as which outcome: the one that is counted, or one more of the same pair."""
     _, reason, facts = found
     ordinal = pair.ordinal if verdict is Verdict.REVIEW else pair.asks + 1
@@ -42,7 +42,7 @@ def waiting(pair: Pair, asked: Outcome, rules: Rules, horizon: int) -> Pair:
 
 
 def in_review(
-    pair: Pair, found: Verdicts, one: Milestone, rule: RouteRule | None, judged: Judgements, rules: Rules, horizon: int
+    pair: Pair, found: Decision, one: Milestone, rule: RouteRule | None, judged: Judgements, rules: Rules, horizon: int
 ) -> tuple[Pair, list[Outcome]]:
     """A pair that a reviewer was asked about, moved to the horizon. `found` is what it deserves there."""
     verdict, reason, facts = found
@@ -67,14 +67,14 @@ def in_review(
 
 
 def reconsidered(
-    decided: Verdicts,
+    decided: Decision,
     one: Milestone,
     rule: RouteRule,
     judged: Judgements,
     consents: Sequence[Consent],
     changed: int,
     horizon: int,
-) -> Verdicts:
+) -> Decision:
     """What consent decides if all that a reviewer found to be no obstacle said nothing: it grounds and stops nothing,
     and still ends what it is a newer version of. What it clearly denies, no verdict takes away."""
     while decided[0] is Verdict.REVIEW and one.time is not None and judged.lifts(one, rule, decided[1], decided[2]):

@@ -14,7 +14,7 @@ from schemas.verdict import TYPE, Notary
 from transforms.rules.judgement import reason_of
 
 
-class Verdicts:
+class SignedVerdicts:
     """Reads the verdicts of one hospital's reviewers."""
 
     def __init__(self, keyset: Keyset, terms: ReviewTerms) -> None:
