@@ -78,8 +78,8 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     message takes back for the visit, up to its time. `classes`: of what specially protected information the policy's
     sensitivity.yaml marks it, sorted; no part of `what`, since one copy that is marked binds for all.
 
-    `also` are further numbers of the visit, by which a cancellation may name it; `conditions` the names of the FHIR
-    Conditions that it refers to, by which a mark may; neither is a part of `what`.
+    `also` are further numbers of the visit, by which a cancellation may name it; `related` are names by which only
+    a mark may: of the FHIR Conditions that it refers to, and of a booking the visit. Neither is a part of `what`.
 
     `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
     was computed from another that happened then, is no message of its own and not counted as one, and does not come to
@@ -98,7 +98,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     course: str = ""
     since: int | None = None
     also: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
+    related: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.key, self.what))

@@ -70,7 +70,7 @@ def test_of_equal_copies_the_one_published_first_goes_first() -> None:
     assert order(a_milestone(published=None)) < order(a_milestone(published=1))
 
 
-@pytest.mark.parametrize("more", [{"classes": ("hiv",)}, {"also": ("e7",)}, {"conditions": ("Condition/c",)}])
+@pytest.mark.parametrize("more", [{"classes": ("hiv",)}, {"also": ("e7",)}, {"related": ("Condition/c",)}])
 def test_of_equal_copies_the_one_that_says_less_goes_first(more: dict[str, tuple[str, ...]]) -> None:
     less = a_milestone(published=at(6))
     says_more = replace(less, **more)
@@ -290,10 +290,10 @@ def test_marks_that_no_milestone_carries() -> None:
 
 
 def test_the_conditions_that_any_copy_refers_to() -> None:
-    one, two = a_milestone(key="A"), replace(a_milestone(key="B"), conditions=("Condition/d", "Condition/c"))
+    one, two = a_milestone(key="A"), replace(a_milestone(key="B"), related=("Condition/d", "Condition/c"))
     state = received(one, two, a_milestone(at(9)))
-    assert state.conditions == {one.what: {"Condition/c", "Condition/d"}}
-    assert state.marked(one) == replace(one, conditions=("Condition/c", "Condition/d"))
-    assert state.marked(two) is two and state.marked(a_milestone(at(9))).conditions == ()
+    assert state.related == {one.what: {"Condition/c", "Condition/d"}}
+    assert state.marked(one) == replace(one, related=("Condition/c", "Condition/d"))
+    assert state.marked(two) is two and state.marked(a_milestone(at(9))).related == ()
     nameless = a_milestone(visit="", key="N")
     assert received(replace(nameless, classes=("hiv",))).classes == {"": {"hiv"}}

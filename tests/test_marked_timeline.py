@@ -156,7 +156,7 @@ def test_the_recipient_of_a_named_permit_counts_as_of_any() -> None:
 
 # --- what is marked though it states no milestone ------------------------------------------------------------------
 
-NUMBERED = replace(EVENT, also=("e7",), conditions=("Condition/c",))
+NUMBERED = replace(EVENT, also=("e7",), related=("Condition/c",))
 NAMELESS = a_milestone(at(5), visit="")
 BINDS: list[tuple[str, tuple[str, ...], Milestone, bool]] = [
     ("its visit", ("v1",), EVENT, True),
@@ -187,10 +187,24 @@ def test_what_a_mark_binds(visits: tuple[str, ...], event: Milestone, bound: boo
         assert calls(([GENERAL, NAMED, mark, event], 6))[0] == {"event": named, "free": (SUPPRESSED, SENSITIVE)}
 
 
+def test_what_no_route_takes_marks_and_is_remembered() -> None:
+    """It is not kept itself: a kind that no route of the policy asks for."""
+    unasked = a_milestone(at(4), kind=Kind.REGISTERED, key="u", classes=("hiv",))
+    rules = RULES._replace(routes={kind: routes for kind, routes in RULES.routes.items() if kind is not unasked.kind})
+    timeline, *_ = advance(Timeline(), [GENERAL, unasked], at(5), rules)
+    _, outcomes, *_ = advance(unpack(pack(timeline)), [EVENT], at(6), rules)
+    assert {o.reason for o in outcomes if o.route} == {SENSITIVE}
+
+
+def test_what_a_defect_sends_to_review_marks_all_the_same() -> None:
+    kept = _for_review(Timeline(), [MARKED, a_person(at(3), died=True)], RULES).timeline
+    assert [(mark.visits, mark.classes) for mark in kept.marks] == [(("v1",), ("hiv",))] and len(kept.people) == 1
+
+
 @pytest.mark.parametrize("key", [EVENT.key, b"another"])
 def test_one_copy_that_refers_to_a_condition_binds_all(key: bytes) -> None:
     mark = a_mark("e8", "Condition/c")
-    referring = replace(EVENT, key=key, conditions=("Condition/c",))
+    referring = replace(EVENT, key=key, related=("Condition/c",))
     for facts in ([EVENT, referring, mark], [referring, mark, EVENT], [mark, EVENT, referring]):
         first, *rest = calls(([GENERAL, facts[0]], 6), (facts[1:2], 6.5), (facts[2:], 7))
         found = {**first, **{route: said for one in rest for route, said in one.items()}}

@@ -49,6 +49,7 @@ def test_the_version_says_which_source_it_is(
     assert limen(another, "--version") not in (mine.out, theirs)
 
 
+@pytest.mark.swaps
 def test_another_version_verifies_what_was_decided_and_publishes_nothing(tmp_path: Path, another: Path) -> None:
     (tmp_path / "feed.hl7").write_bytes(admission("4711", "V1", "20260302100000"))
     where = ("--output", tmp_path / "out", "--state", tmp_path / "state", "--as-of", "2026-05-01")

@@ -190,7 +190,7 @@ UPDATES: list[tuple[str, str, dict[str, str], tuple[str, str], list[tuple[str, t
     ("a merge", "ADT^A40", {"more": ARV + "MRG|M2^^^GENERAL^MR\r"}, ("", ""),
      [(M1, V1, ("restricted",)), (M2, V1, ("restricted",))]),
     ("beds swapped", "ADT^A17", {"more": "PID|2||M2^^^GENERAL^MR\rPV1|2|I|PSYCH^1|||||||||||||||V2\r"}, ("", ""),
-     [(M1, ("V1",), (MENTAL,)), (M2, ("V1",), (MENTAL,))]),
+     [(M1, (), (MENTAL,)), (M2, (), (MENTAL,))]),
     ("a consent", "ORU^R01", {"more": F10 + "CON|1||||||||||Y|20260101||||||\r"}, ("", ""), [(M1, V1, (SUBSTANCE,))]),
     ("a booking that waits", "SIU^S12", {"more": F10 + "SCH|S1|S2" + "|" * 23 + "Pending\r"}, ("|V1\r", "|\r"),
      [(M1, ("S1", "S2"), (SUBSTANCE,))]),
@@ -216,6 +216,20 @@ def test_what_a_message_marks_that_states_no_milestone(
     plain = hl7_events.read(update(trigger, {**without, "protection": ""}, *edit), reader(policy)._reading)
     told = [(type(f), f.key, f.patient, f.type) for f in facts if not isinstance(f, Mark)]
     assert told == [(type(f), f.key, f.patient, f.type) for f in plain if not isinstance(f, Mark)], "as without a mark"
+
+
+def test_a_booking_and_the_visit_that_it_prepares_are_marked_together(policy: Policy) -> None:
+    """A mark on the visit binds the booking, and one on the booking the visit; no cancellation passes between them."""
+    booking = {"more": "SCH|S1|S2" + "|" * 23 + "Booked\r"}
+    [plain] = hl7_events.read(update("SIU^S12", booking, "", ""), reader(policy)._reading)
+    assert isinstance(plain, Milestone) and (plain.visit, plain.also, plain.related) == ("S1", ("S2",), ("V1",))
+    facts = hl7_events.read(update("SIU^S12", {**booking, "place": "PSYCH^1"}, "", ""), reader(policy)._reading)
+    assert marks(facts) == [(M1, V1, (MENTAL,))]
+
+
+def test_one_of_several_visits_without_a_number_marks_the_patient(policy: Policy) -> None:
+    facts = hl7_events.read(update("ADT^A08", {"more": "PV1|2|I|PSYCH^1\r"}, "", ""), reader(policy)._reading)
+    assert marks(facts) == [(M1, (), (MENTAL,))]
 
 
 def test_test_data_marks_nothing_in_production(policy: Policy) -> None:
@@ -302,6 +316,18 @@ def test_what_a_resource_marks_that_states_no_milestone(
         assert control or counted.reason is (Reason.NO_ROUTE if of_no_route else Reason.NO_MILESTONE)
 
 
+@pytest.mark.parametrize("status", ["finished", "in-progress"])
+def test_what_marks_in_a_bundle_marks_by_the_absolute_name_too(policy: Policy, status: str) -> None:
+    who, when = {"reference": "Patient/7"}, {"end": "2026-01-01T08:00:00Z"}
+    stay = {"resourceType": "Encounter", "id": "e", "status": status, "subject": who, "period": when, **labels("HIV")}
+    bundle = {
+        "resourceType": "Bundle",
+        "entry": [{"fullUrl": "https://ehr.example/fhir/Encounter/e", "resource": stay}],
+    }
+    [one] = reader(policy)._envelopes.line(json.encode(bundle))
+    assert ("https://ehr.example/fhir\x1fPatient/7", ("e",), ("hiv",)) in marks(one.facts)
+
+
 def test_what_names_a_condition_can_be_marked_by_it(policy: Policy) -> None:
     """Encounter.diagnosis, MedicationRequest.reasonReference; the gap that falls due after it too."""
     around, link = Around(reader(policy)._reading), {"reference": "Condition/c/_history/2"}
@@ -309,8 +335,8 @@ def test_what_names_a_condition_can_be_marked_by_it(policy: Policy) -> None:
     order = {"resourceType": "MedicationRequest", "id": "m", "status": "active", "intent": "order", **WHO}
     dated = {"authoredOn": "2026-01-01T08:00:00Z", "medicationCodeableConcept": {"coding": [{"code": "1"}]}}
     found = [stay, *read({**order, **dated, "reasonReference": [link]}, around)]
-    assert [fact.conditions for fact in found if isinstance(fact, Milestone)] == [("Condition/c",)] * 3
-    assert not any(isinstance(fact, Milestone) and fact.conditions for fact in read(encounter(), around))
+    assert [fact.related for fact in found if isinstance(fact, Milestone)] == [("Condition/c",)] * 3
+    assert not any(isinstance(fact, Milestone) and fact.related for fact in read(encounter(), around))
 
 
 @pytest.mark.parametrize(

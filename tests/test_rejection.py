@@ -170,3 +170,16 @@ def test_a_fault_of_ours_does_not_hide_a_refusal(policy: Policy, monkeypatch: py
 )
 def test_what_only_speaks_of_consent_is_none(text: str) -> None:
     assert not may_hold_consent(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"resource\\u0054ype": "Consent"',
+        '{"data_base64": "' + b64encode(TEXT.encode()).decode()[:70],
+        '{"data_base64": "' + b64encode(TEXT.encode()).decode()[:71],
+    ],
+    ids=["escaped letters", "cut off", "cut off within four"],
+)
+def test_what_was_cut_off_or_escaped(text: str) -> None:
+    assert may_hold_consent(text.encode())

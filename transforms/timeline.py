@@ -25,6 +25,7 @@ from schemas.timeline import Timeline as Known
 from transforms.batch import Outcomes
 from transforms.defects import without_values
 from transforms.rules.routing import Rules, rules
+from transforms.rules.sensitivity import mark
 from transforms.rules.timeline import WRITES, Counts, advance
 
 _LOG = logging.getLogger("limen.timeline")
@@ -187,8 +188,8 @@ def _advanced(before: Known, facts: list[AnyFact], horizon: int, known: Rules) -
 def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released.
 
-    Of what arrived the consents, marks and verdicts are kept, and a change of identity at no known date: whatever comes
-    for this patient later goes to review too, until a person has looked.
+    Of what arrived the consents, marks, demographics and verdicts are kept, and a change of identity at no known date:
+    whatever comes for this patient later goes to review too, until a person has looked.
     """
     outcomes: list[Outcome] = []
     routed = pairs = 0
@@ -206,8 +207,12 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     consents = (*before.consents, *(fact for fact in facts if isinstance(fact, Consent)))
     judgements = (*before.judgements, *(fact for fact in facts if isinstance(fact, Judgement)))
     changes = tuple({*before.changes, broken})
-    marks = (*before.marks, *(fact for fact in facts if isinstance(fact, Mark)))
-    after = replace(before, consents=consents, changes=changes, judgements=judgements, marks=marks)
+    marks = [*before.marks, *(fact for fact in facts if isinstance(fact, Mark))]
+    marks += [mark(f.patient, (f.visit, *f.also), f.classes) for f in facts if isinstance(f, Milestone) and f.classes]
+    people = (*before.people, *(fact for fact in facts if isinstance(fact, Person)))
+    after = replace(
+        before, consents=consents, changes=changes, people=people, judgements=judgements, marks=tuple(marks)
+    )
     return _Moved(after, outcomes, Counts(routed, pairs), BEGINNING)  # due at once: the next run tries again
 
 

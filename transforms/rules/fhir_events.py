@@ -192,7 +192,7 @@ def _lapse(facts: list[AnyFact], after: int) -> list[AnyFact]:
     return [
         Milestone(
             digest("refill-gap", one.key), one.patient, one.type, what, Kind.REFILL_GAP, one.visit, time, 0, NOTHING,
-            (), None, one.classes, one.course, since, one.also, one.conditions,
+            (), None, one.classes, one.course, since, one.also, one.related,
         )
     ]  # fmt: skip
 
@@ -253,19 +253,22 @@ def _stated(
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
     key = key_of(resource, around, patient, what)
-    return [
-        Milestone(
-            key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None,
-            fhir_marks.marked(resource, around.reading.sensitivity, around.marks), course, None, tuple(also),
-            fhir_marks.conditions(resource),
-        )
-    ]  # fmt: skip
+    classes = fhir_marks.marked(resource, around.reading.sensitivity, around.marks)
+    milestone = Milestone(
+        key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None, classes, course,
+        None, tuple(also), fhir_marks.conditions(resource),
+    )  # fmt: skip
+    other = also_called(subject, around) if classes else ""
+    return [milestone, mark(other, (visit, *also), classes)] if other else [milestone]
 
 
 def _marks(classes: Classes, subject: Reference | None, numbers: Iterable[str | None], around: Around) -> list[AnyFact]:
     """What is marked though it states no milestone: a visit, or a patient as a whole."""
-    patient = patient_of(subject, around) if classes else ""
-    return [mark(patient, numbers, classes)] if patient else []
+    if not classes:
+        return []
+    numbers = [*numbers]
+    keys = {patient_of(subject, around), also_called(subject, around)} - {""}
+    return [mark(patient, numbers, classes) for patient in sorted(keys)]
 
 
 def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:

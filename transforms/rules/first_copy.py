@@ -16,6 +16,7 @@ from schemas.event import AnyFact, Consent, Fact, Identity, Judgement, Made, Mar
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Outcome, Timeline
 from transforms.rules.routing import Rules
+from transforms.rules.sensitivity import mark
 
 
 def ordered(facts: Iterable[AnyFact]) -> list[AnyFact]:
@@ -30,7 +31,7 @@ _KEY = attrgetter("key")
 def order(fact: AnyFact) -> tuple[bytes, bytes, int, *tuple[tuple[str, ...], ...]]:
     """By key and content; of equal copies the one published first, or the one that stands for its message."""
     if isinstance(fact, Milestone):
-        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also, fact.conditions
+        return fact.key, fact.what, fact.published or 0, fact.classes, fact.also, fact.related
     return fact.key, content(fact), isinstance(fact, Consent) and not fact.counted
 
 
@@ -68,12 +69,12 @@ class Received:
         self._repeats = dict(timeline.repeats)
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
-        self.conditions: dict[bytes, set[str]] = {}  # content → the Conditions that it refers to
+        self.related: dict[bytes, set[str]] = {}  # content → further names by which a mark may mean it
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
         self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
         self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
-        for mark in timeline.marks:
-            self._bind(mark)
+        for known in timeline.marks:
+            self._bind(known)
         for copy in self.copies:
             self._mark(copy)
             self.milestones.setdefault(copy.what, copy)
@@ -156,7 +157,9 @@ class Received:
         if fact.cancels and not routes.get(fact.kind):  # routed like the first of its milestones that a route takes
             fact = replace(fact, kind=next((kind for kind in fact.cancels if routes.get(kind)), fact.kind))
         self._mark(fact)
-        if not routes.get(fact.kind):
+        if not routes.get(fact.kind):  # it is not kept, but what it marks is
+            if fact.classes:
+                self._bind(mark(fact.patient, (fact.visit, *fact.also), fact.classes))
             self._repeat(fact, Reason.NO_ROUTE, Verdict.UNROUTED)
             return
         key = self._key(fact)
@@ -173,35 +176,29 @@ class Received:
         without a number, for the patient."""
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
-        if fact.conditions:
-            self.conditions.setdefault(fact.what, set()).update(fact.conditions)
+        if fact.related:
+            self.related.setdefault(fact.what, set()).update(fact.related)
         if fact.classes:
             self._marks.setdefault(fact.what, set()).update(fact.classes)
             for name in (fact.visit, *fact.also):
                 self.classes.setdefault(name, set()).update(fact.classes)
 
-    def _bind(self, mark: Mark) -> None:
+    def _bind(self, fact: Mark) -> None:
         """A mark that no milestone carries binds whenever it comes, and is no message. Those of the same visits are
         kept as one."""
-        known = self.marks.get(mark.visits, mark)
-        classes = tuple(sorted({*known.classes, *mark.classes}))
-        self.marks[mark.visits] = replace(mark, key=min(known.key, mark.key), classes=classes)
-        for name in mark.visits or ("",):
+        known = self.marks.get(fact.visits, fact)
+        classes = tuple(sorted({*known.classes, *fact.classes}))
+        self.marks[fact.visits] = replace(fact, key=min(known.key, fact.key), classes=classes)
+        for name in fact.visits or ("",):
             self.classes.setdefault(name, set()).update(classes)
 
     def marked(self, copy: Milestone) -> Milestone:
         """A copy as it is kept: with what those said that say the same and are not."""
         classes, also = self._marks.get(copy.what, ()), self.also.get(copy.what, ())
-        conditions = self.conditions.get(copy.what, ())
-        if (
-            len(classes) == len(copy.classes)
-            and len(also) == len(copy.also)
-            and len(conditions) == len(copy.conditions)
-        ):
+        related = self.related.get(copy.what, ())
+        if len(classes) == len(copy.classes) and len(also) == len(copy.also) and len(related) == len(copy.related):
             return copy
-        return replace(
-            copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)), conditions=tuple(sorted(conditions))
-        )
+        return replace(copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)), related=tuple(sorted(related)))
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

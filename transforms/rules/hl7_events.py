@@ -110,11 +110,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     if person is None or not patient:
         raise MessageError(Reason.NO_PATIENT)
     visited = message.first("PV1")
-    if code == "SIU":
-        numbers = (schedule.value(1), schedule.value(2)) if schedule else ()
-        visit, *also = [number for number in numbers if number] or [""]
-    else:
-        visit, also = visited.value(19) if visited else "", []
+    visit, also, related = _visit(visited, schedule, booking=code == "SIU")
     moment, span = found or (None, 0)
     cancels = kinds if means is CANCELLATION else ()
     values = {} if cancels else _values(message, person, visited, reading.filtered)
@@ -122,10 +118,24 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
     classes = _classes(message, header, visited, schedule, reading.sensitivity)
     milestone = Milestone(
-        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=tuple(also)
+        key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=also,
+        related=related,
     )  # fmt: skip
+    prepared = [mark(patient, related, classes)] if related and classes else []  # a booking marks its visit, too
     # what is taken back may be the very discharge by which somebody died
-    return [milestone, *_beside(person, None if cancels else visited, milestone, reading)]
+    return [milestone, *_beside(person, None if cancels else visited, milestone, reading), *prepared]
+
+
+def _visit(
+    visited: Segment | None, schedule: Segment | None, *, booking: bool
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The number of the visit, further ones, and those by which a mark alone may mean it. A booking is known by SCH-1
+    or SCH-2, and prepares the visit that its PV1 names."""
+    if not booking:
+        return visited.value(19) if visited else "", (), ()
+    visit, *also = [number for field in (1, 2) if schedule and (number := schedule.value(field))] or [""]
+    prepared = {visited.value(19), visited.value(50)} - {""} if visited else ()
+    return visit, tuple(also), tuple(sorted(prepared))
 
 
 def _values(message: Hl7Message, person: Segment, visited: Segment | None, filtered: frozenset[str]) -> dict[str, str]:
@@ -202,8 +212,8 @@ def _classes(
 def _marks(
     message: Hl7Message, header: Segment, kind: str, reading: Reading, patients: Iterable[str] = ()
 ) -> list[AnyFact]:
-    """What a message that states no milestone marks: its visit, by all of its numbers; without one its patient as a
-    whole. One that names several patients or visits marks them all."""
+    """What a message that states no milestone marks: its visit, by all of its numbers; without one, or if
+    one of several visits has none, its patient as a whole. One that names several patients or visits marks them all."""
     names = message.names(MARKING)
     schedule = message.first("SCH") if "SCH" in names else None
     visits = message.every("PV1") if names.count("PV1") > 1 else [one for one in (message.first("PV1"),) if one]
@@ -212,7 +222,7 @@ def _marks(
         return []
     numbers = [schedule.value(1), schedule.value(2)] if schedule is not None else []
     numbers += [visit.value(field) for visit in visits for field in (19, 50) if visit.value(19)]
-    if kind in OF_THE_PERSON:
+    if kind in OF_THE_PERSON or (len(visits) > 1 and not all(visit.value(19) for visit in visits)):
         numbers = []
     people = patients or [
         preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in message.every("PID")

@@ -51,7 +51,7 @@ class Known:
         self.adult_at = max((person.adult_at for person in received.people), default=BEGINNING)
         self.consents = until_majority(lawful(received.consents, rules.law), self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
-        self._classes, self._also, self._conditions = received.classes, received.also, received.conditions
+        self._classes, self._also, self._related = received.classes, received.also, received.related
         self._died = any(person.died for person in received.people)
         self._guarded = bool(self._classes or self._died or self.adult_at != BEGINNING)
         # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
@@ -226,7 +226,7 @@ class Known:
     def _classes_of(self, one: Milestone) -> Classes:
         """Of what specially protected information a milestone is: by any number of its visit, by a Condition that it
         refers to, and as all of the patient's are. One that names no visit may be of any that is marked."""
-        more = (*self._also.get(one.what, ()), *self._conditions.get(one.what, ()))
+        more = (*self._also.get(one.what, ()), *self._related.get(one.what, ()))
         numbers = ("", one.visit, *more) if one.visit else self._classes
         return tuple(sorted({name for number in numbers for name in self._classes.get(number, ())}))
 

@@ -12,15 +12,13 @@ from schemas.outcome import Reason
 from transforms.rules.envelope_parts import Counted
 
 # Undone before the search: UTF-16 and UTF-32 of plain letters, and the escapes of a text inside of JSON.
-_ESCAPES = (
-    (b"\0", b""), (b"\\r", b"\r"), (b"\\u000d", b"\r"), (b"\\u000D", b"\r"),
-    (b"\\n", b"\n"), (b"\\u000a", b"\n"), (b"\\u000A", b"\n"),
-    (b"\\u0022", b'"'), (b"\\u003c", b"<"), (b"\\u003C", b"<"),
-)  # fmt: skip
+_ESCAPED = re.compile(rb"\\u00([0-7][0-9A-Fa-f])")
+_ESCAPES = ((b"\\r", b"\r"), (b"\\n", b"\n"))
 _RESOURCE = re.compile(rb"resourcetype\W*consent\b|<(?:[\w.-]+:)?consent[\s/>]")  # in small letters
 _SEGMENT = re.compile(rb"(?:\A|[\r\n\x0b\x0c\x1c])[ \t]*CON([^0-9A-Za-z\s])\w*\1")
-_BASE64 = re.compile(rb'"data_base64"\s*:\s*"([^"]*)"')
+_BASE64 = re.compile(rb'"data_base64"\s*:\s*"([^"]*)')
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_NO_BASE64 = re.compile(rb"[^0-9A-Za-z+/]")
 
 
 def rejected(body: bytes, reason: Reason) -> Counted:
@@ -35,6 +33,7 @@ def may_hold_consent(text: bytes) -> bool:
     >>> may_hold_consent(b'{"resourceType": "Consent"'), may_hold_consent(b'{"note": "Consent"')
     (True, False)
     """
+    text = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), text.replace(b"\0", b""))
     for escape, plain in _ESCAPES:
         text = text.replace(escape, plain)
     if _RESOURCE.search(text.lower()) or _SEGMENT.search(text):
@@ -43,7 +42,5 @@ def may_hold_consent(text: bytes) -> bool:
 
 
 def _unpacked(text: bytes) -> bytes:
-    try:
-        return b64decode(text.translate(_URL_SAFE) + b"==")
-    except ValueError:
-        return b""
+    whole = _NO_BASE64.sub(b"", text.translate(_URL_SAFE))
+    return b64decode(whole[: len(whole) // 4 * 4])  # of what was cut off, all that can be read
