@@ -106,8 +106,9 @@ def beam_options(flags: list[str]) -> tuple[PipelineOptions, list[str]]:
 
 def misspelt(arguments: Iterable[str]) -> ConfigurationError | None:
     """The first argument that looks like an option and is neither ours nor Beam's, as an error; None if all are."""
-    beams = _beam_parser()._option_string_actions  # noqa: SLF001  argparse lists them nowhere else
-    for name in (one.split("=")[0] for one in arguments if one.startswith("-")):
+    names = [one.split("=")[0] for one in arguments if one.startswith("-")]
+    beams = _beam_parser()._option_string_actions if names else {}  # noqa: SLF001  argparse lists them nowhere else
+    for name in names:
         if name not in OURS and name not in beams:
             near = get_close_matches(name, OURS, 1, _NEAR) or get_close_matches(name, beams, 1, _NEAR)
             fix = f"did you mean {near[0]}?" if near else "see limen run --help"

@@ -166,9 +166,8 @@ def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[
     return patients, made
 
 
-def _patient(timeline: Known) -> str:
+def _patient(known: Known) -> str:
     """Whose timeline it is, as every fact of it says; "" where none is left."""
-    known = timeline
     every = (known.copies, known.consents, known.changes, known.people, known.judgements, known.late, known.marks)
     return next((fact.patient for facts in every for fact in facts), "")
 

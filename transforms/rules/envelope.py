@@ -101,7 +101,7 @@ class Envelopes:
             return Counted(body, fhir_events.read(tree, around), None)
         if kind == "Parameters" and may_hold_consent(body):  # it is read neither here nor there
             raise MessageError(Reason.CONSENT_OF_NOBODY)
-        if kind in SHAPES and (said := status(tree, around.source or around.reading.source)):
+        if kind in SHAPES and (said := status(tree, around.feed)):
             return _told(body, kind, said, set())
         marks = fhir_events.condition(tree, around) if kind == "Condition" else []
         return Counted(body, [unrouted(kind, Reason.NO_ROUTE), *marks], None)

@@ -14,7 +14,6 @@ from transforms.rules.fhir_parts import (
     FhirIdentifier,
     Meta,
     Reference,
-    Resource,
     modified,
     split_reference,
 )
@@ -86,7 +85,7 @@ def patient_of(reference: Reference | None, around: Around) -> str:
         return key
     if text in around.patients and (held := around.patients[text]) != "":
         return held or ""
-    source = around.source or around.reading.source
+    source = around.feed
     if text.startswith("urn:"):
         return patient_key(source, text)
     if text.startswith("Patient?"):
@@ -104,7 +103,7 @@ def also_called(reference: Reference | None, around: Around) -> str:
         return ""
     if not base:
         return patient_key(around.base, local)
-    return patient_key(around.source or around.reading.source, local) if base == around.base else ""
+    return patient_key(around.feed, local) if base == around.base else ""
 
 
 def _by_identifier(reference: Reference, around: Around) -> str:
@@ -150,14 +149,13 @@ def _conditional(text: str) -> str:
     return "" if {"?", "&"} & {*system, *value} else preferred([Identifier(system, value, "")], ("",))
 
 
-def key_of(resource: Resource, around: Around, patient: str, what: bytes) -> bytes:
-    """Which message a resource is: by the envelope that carried it, else by its id and version."""
+def key_of(kind: str, name: str | None, meta: Meta | None, around: Around, patient: str, what: bytes) -> bytes:
+    """Which message a resource of that type is: by the envelope that carried it, else by its id and version."""
     if around.native:
         return idempotency_key(around.source, around.envelope, patient, around.native, "", what)
-    meta = resource.meta or Meta()
+    meta = meta or Meta()
     version = meta.versionId or meta.lastUpdated or what.hex()
-    native = f"{resource.resourceType}/{resource.id}" if resource.id else ""
-    return idempotency_key(around.reading.source, resource.resourceType, patient, native, version, what)
+    return idempotency_key(around.feed, kind, patient, f"{kind}/{name}" if name else "", version, what)
 
 
 # --- what lies around it -------------------------------------------------------------------------------------------
@@ -169,12 +167,7 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
 
 
 SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
-REFERRED = SOURCES | {
-    "Patient",
-    "Practitioner",
-    "Condition",
-    "Organization",
-}  # of which others in the same Bundle may speak
+REFERRED = SOURCES | {"Patient", "Practitioner", "Condition", "Organization"}  # of which others in a Bundle may speak
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:

@@ -27,13 +27,12 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
-from transforms.rules.fhir import also_called, containing, patient_of, same_patient
+from transforms.rules.fhir import also_called, containing, key_of, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_consent_source import Source, source
 from transforms.rules.fhir_criteria import Provision
 from transforms.rules.fhir_parts import Around, Coding, Concept, Meta, Part, Reference
 from transforms.rules.fhir_provision import Reader, Rule
-from transforms.rules.identity import idempotency_key
 
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
 KNOWN_SCOPES = frozenset({"adr", "research", "patient-privacy", "treatment"})
@@ -118,13 +117,8 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
     guardian = any(not same_patient(one, resource.patient, patient, around) for one in resource.performer or ())
     stated = (resource.id, *version, given, said, scope, guardian, *parts)
     what = digest(patient, *stated)[:16]
-    feed = around.source or around.reading.source
-    name = f"{feed}|Consent/{resource.id}" if resource.id else f"{feed}|{what.hex()}"
-    if around.native:
-        key = idempotency_key(feed, around.envelope, patient, around.native, "", what)
-    else:
-        native = f"Consent/{resource.id}" if resource.id else ""
-        key = idempotency_key(feed, "Consent", patient, native, meta.versionId or meta.lastUpdated or what.hex(), what)
+    name = f"{around.feed}|Consent/{resource.id}" if resource.id else f"{around.feed}|{what.hex()}"
+    key = key_of("Consent", resource.id, resource.meta, around, patient, what)
     facts = [
         Consent(
             key, patient, "Consent", what, name, version, rule.says, given, said, rule.start, rule.end,

@@ -168,7 +168,7 @@ def medication_request(resource: MedicationRequest, around: Around) -> list[AnyF
     dispensed on it."""
     if resource.status == "active" and (resource.intent not in ORDERS or resource.doNotPerform not in (None, False)):
         return _stated(resource, around, resource.subject, None, status="")
-    name = course(resource, around.source or around.reading.source)
+    name = course(resource, around.feed)
     facts = _stated(resource, around, resource.subject, resource.authoredOn, course=name)
     return facts + _lapse(facts, around.reading.tables.first_fill)
 
@@ -176,7 +176,7 @@ def medication_request(resource: MedicationRequest, around: Around) -> list[AnyF
 def medication_dispense(resource: MedicationDispense, around: Around) -> list[AnyFact]:
     """MedicationDispense: dispensed at `whenHandedOver`. A gap falls due when `daysSupply` and the policy's days of
     grace have passed."""
-    name = course(resource, around.source or around.reading.source)
+    name = course(resource, around.feed)
     facts = _stated(resource, around, resource.subject, resource.whenHandedOver, course=name)
     lasts = supplied(resource.daysSupply)
     return facts if lasts is None else facts + _lapse(facts, lasts + around.reading.tables.gap)
@@ -252,7 +252,7 @@ def _stated(
     visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
     what = content_of(patient, kind, visit, time, span, values, cancels, course)
-    key = key_of(resource, around, patient, what)
+    key = key_of(resource.resourceType, resource.id, resource.meta, around, patient, what)
     classes = fhir_marks.marked(resource, around.reading.sensitivity, around.marks)
     milestone = Milestone(
         key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None, classes, course,
@@ -282,7 +282,7 @@ def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:
     numbers = [*map(fhir_marks.number, encounters), *fhir_marks.stated(tree.get("encounter"), "value")]
     if any(numbers):
         numbers.append(f"Condition/{tree.get('id')}")
-    return _marks(tuple(sorted({*classes})), subject, numbers, around)
+    return _marks(classes, subject, numbers, around)
 
 
 # Type → its parts that are read, and their reader

@@ -179,6 +179,11 @@ class Around(Part, frozen=True, gc=False):
     documents: Mapping[str, Mapping[str, Any] | None] = {}
     organisations: Mapping[str, str] = {}
 
+    @property
+    def feed(self) -> str:
+        """Whose ids these are: the CloudEvents `source`, else the policy's name for the feed."""
+        return self.source or self.reading.source
+
 
 def split_reference(reference: str) -> tuple[str, str]:
     """(base URL, Type/id) of a literal reference; the base of a relative one is "".

@@ -19,7 +19,7 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
     One that links to another changes identity, for both sides, and stays linked in every later version: the same links
     told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
     own = Reference(f"Patient/{resource.id}") if resource.id else None
-    local = patient_key(around.source or around.reading.source, own.reference or "") if own else ""
+    local = patient_key(around.feed, own.reference or "") if own else ""
     keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
     beyond = {also_called(own, around)} - {"", *keys}
     adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
@@ -29,7 +29,7 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
         if not keys:
             return [Made(b"", "", "Patient", Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         told = tuple(sorted(keys))
-        name = key_of(resource, around, told[0], digest(told, adult, died)[:16])
+        name = key_of("Patient", resource.id, resource.meta, around, told[0], digest(told, adult, died)[:16])
         everyone = (*told, *sorted(beyond))
         people = [Person(name, side, "Patient", adult, died, place == 0) for place, side in enumerate(everyone)]
         return [*people, *_marked(resource, everyone, around)]
@@ -51,4 +51,4 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
 def _marked(resource: Patient, sides: tuple[str, ...], around: Around) -> list[AnyFact]:
     """What the labels of a Patient say of everything that is known of it (Meta.security)."""
     classes = fhir_marks.of_label(resource.meta, around.reading.sensitivity) if resource.meta else ()
-    return [mark(side, (), tuple(sorted({*classes}))) for side in sides] if classes else []
+    return [mark(side, (), classes) for side in sides] if classes else []

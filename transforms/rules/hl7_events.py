@@ -15,7 +15,7 @@ Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
@@ -42,7 +42,6 @@ MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 CODED = (1, 4)  # of a CWE: the identifier and the alternate one
-PLACED = (1, 4, 7)  # of a PL: point of care, facility, building
 MARKING = re.compile("\r(ARV|DG1|PV1|PV2|SCH)")  # segments that may mark; each look at a long message costs
 OF_THE_PERSON = frozenset({"ADT^A28", "ADT^A31"})  # HL7 v2.8, 3.3.28 and 3.3.31: about no visit, whatever PV1 says
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
@@ -116,7 +115,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     values = {} if cancels else _values(message, person, visited, reading.filtered)
     what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    classes = _classes(message, header, visited, schedule, reading.sensitivity)
+    classes = _classes(message, message.names(MARKING), header, visited, schedule, reading.sensitivity)
     milestone = Milestone(
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=also,
         related=related,
@@ -176,13 +175,17 @@ def _beside(person: Segment, visited: Segment | None, milestone: Milestone, read
 
 
 def _classes(
-    message: Hl7Message, header: Segment, visited: Segment | None, schedule: Segment | None, known: Sensitivity
+    message: Hl7Message,
+    names: Container[str],
+    header: Segment,
+    visited: Segment | None,
+    schedule: Segment | None,
+    known: Sensitivity,
 ) -> Classes:
     """Of what specially protected information it is, sorted: by its unit (MSH-4), service (PV1-10, SCH-7, SCH-8,
     AIS-3), place (PV1-3, AIL-3) and diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV)
-    do not say why."""
+    do not say why. `names` are those of the segments that it may have and that mark."""
     found = known.facilities.get(header.value(4).strip().upper(), ()) if known.facilities else ()
-    names = message.names(MARKING)
     if "ARV" in names and message.first("ARV") is not None:
         found += (RESTRICTED,)
     codes: list[str] = []
@@ -196,7 +199,7 @@ def _classes(
     if codes:
         found += diagnosed(codes, known)
     if visited is not None:
-        found += placed(visited.texts(3, *PLACED), known)
+        found += placed(visited.texts(3, *filters.PLACED), known)
         found += served(visited.texts(10, *CODED), known)
         if known.vips and visited.field(16):
             found += distinguished(visited.texts(16, *CODED), known)
@@ -205,7 +208,7 @@ def _classes(
         for booked in message.every("AIS"):
             found += served(booked.texts(3, *CODED), known)
         for booked in message.every("AIL"):
-            found += placed(booked.texts(3, *PLACED), known)
+            found += placed(booked.texts(3, *filters.PLACED), known)
     return tuple(sorted(set(found))) if found else found
 
 
@@ -214,20 +217,18 @@ def _marks(
 ) -> list[AnyFact]:
     """What a message that states no milestone marks: its visit, by all of its numbers; without one, or if
     one of several visits has none, its patient as a whole. One that names several patients or visits marks them all."""
-    names = message.names(MARKING)
+    names, known = message.names(MARKING), reading.sensitivity
     schedule = message.first("SCH") if "SCH" in names else None
     visits = message.every("PV1") if names.count("PV1") > 1 else [one for one in (message.first("PV1"),) if one]
-    found = {c for one in visits or (None,) for c in _classes(message, header, one, schedule, reading.sensitivity)}
+    found = {c for one in visits or (None,) for c in _classes(message, names, header, one, schedule, known)}
     if not found or (reading.production and header.value(11) != "P"):
         return []
     numbers = [schedule.value(1), schedule.value(2)] if schedule is not None else []
     numbers += [visit.value(field) for visit in visits for field in (19, 50) if visit.value(19)]
     if kind in OF_THE_PERSON or (len(visits) > 1 and not all(visit.value(19) for visit in visits)):
         numbers = []
-    people = patients or [
-        preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in message.every("PID")
-    ]
-    return [mark(patient, numbers, tuple(sorted(found))) for patient in sorted({*people}) if patient]
+    people = {*patients} or _patients(message.every("PID"), header, reading)
+    return [mark(patient, numbers, found) for patient in sorted(people) if patient]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
@@ -278,10 +279,15 @@ def _key(
 def _patient(people: list[Segment], header: Segment, reading: Reading) -> str:
     """The patient key of a message that is about one patient; "" if it cannot be read. Raises NO_PATIENT if the PID
     segments of its groups name several: nobody says which of them the rest is about."""
-    keys = {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people} or {""}
+    keys = _patients(people, header, reading) or {""}
     if len(keys) > 1:
         raise MessageError(Reason.NO_PATIENT)
     return keys.pop()
+
+
+def _patients(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
+    """The patient key of each PID segment; "" if it cannot be read."""
+    return {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people}
 
 
 def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:

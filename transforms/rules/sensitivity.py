@@ -97,17 +97,21 @@ def labelled(labels: Sequence[Label], known: Sensitivity) -> Classes:
 
 def served(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes the service makes it. FHIR serviceType, serviceCategory, specialty; HL7 PV1-10, AIS-3."""
-    return tuple([name for code in codes for name in known.services.get(code.strip().upper(), ())])
+    return _listed(codes, known.services)
 
 
 def distinguished(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes it is because of who the patient is. HL7 PV1-16."""
-    return tuple([name for code in codes for name in known.vips.get(code.strip().upper(), ())])
+    return _listed(codes, known.vips)
 
 
 def placed(codes: Iterable[str], known: Sensitivity) -> Classes:
     """Of which classes the place makes it. FHIR Encounter.location, Appointment.participant; HL7 PV1-3, AIL-3."""
-    return tuple([name for code in codes for name in known.locations.get(code.strip().upper(), ())])
+    return _listed(codes, known.locations)
+
+
+def _listed(codes: Iterable[str], table: Mapping[str, Classes]) -> Classes:
+    return tuple([name for code in codes for name in table.get(code.strip().upper(), ())])
 
 
 def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
@@ -124,10 +128,10 @@ def diagnosed(codes: Iterable[str], known: Sensitivity) -> Classes:
     return found
 
 
-def mark(patient: str, numbers: Iterable[str | None], classes: Classes) -> Mark:
+def mark(patient: str, numbers: Iterable[str | None], classes: Iterable[str]) -> Mark:
     """What a message that states no milestone says of a visit, by these of its numbers; without one, of the patient."""
-    visits = tuple(sorted({number for number in numbers if number}))
-    return Mark(digest("mark", patient, visits, classes), patient, "", visits, classes)
+    visits, of = tuple(sorted({number for number in numbers if number})), tuple(sorted({*classes}))
+    return Mark(digest("mark", patient, visits, of), patient, "", visits, of)
 
 
 def adult_at(born: str, known: Sensitivity, local: tzinfo) -> int:
