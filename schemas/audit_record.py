@@ -96,7 +96,7 @@ RULES: Mapping[Reason, str] = {
         f"{_RULES}/{name}.py" for name in ("hl7", "hl7_events", "envelope", "fhir_events", "notification")
     ),
     Reason.CONSENT_OF_NOBODY: " ".join(
-        f"{_RULES}/{name}.py" for name in ("fhir_consent", "hl7_consent", "hl7_events", "envelope")
+        f"{_RULES}/{name}.py" for name in ("fhir_consent", "hl7_consent", "hl7_events", "envelope", "rejection")
     ),
     Reason.UNKNOWN_MODIFIER: f"{_RULES}/fhir_events.py {_RULES}/envelope.py",
     Reason.NO_MILESTONE: f"{_RULES}/fhir_events.py",

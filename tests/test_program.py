@@ -84,5 +84,6 @@ def test_the_audit_log_names_every_file_that_refuses_a_message() -> None:
         for reason in re.findall(r"raise MessageError\(Reason\.(\w+)\)", path.read_text())
     )
     assert len(raised) > 20
+    raised["CONSENT_OF_NOBODY", "transforms/rules/rejection.py"] += 1  # which puts it in the place of another reason
     for reason, file in raised:
         assert file in RULES[Reason[reason]].split(), f"{reason} is raised in {file}: say so in schemas/audit_record.py"
