@@ -1,7 +1,8 @@
-"""The command `limen`. Each verb loads what it needs when it is called, so that the auditor's never import Beam.
+"""The command `limen`. Each verb loads what it needs when it is called: `keys` and `quarantine` load neither Beam
+nor the rules.
 
 Exit codes: 0 done (rejected messages are data) · 2 bad usage or configuration, nothing written · 3 a law was broken ·
-1 anything else. An error is one line: the option, the problem, the fix.
+1 anything else · 130 stopped by its operator. An error is one line: the option, the problem, the fix.
 """
 
 import gc
@@ -40,6 +41,9 @@ app.add_typer(export_app, name="export")
 State = Annotated[
     Path, typer.Option("--state", help="Folder of keyset and vault; made on first use, development keys.")
 ]
+Bundle = Annotated[
+    Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
 
@@ -55,9 +59,7 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[PATH...] [BEAM OPTIONS]", help="More inputs; options of Apache Beam."),
     ] = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
-    ] = None,
+    policy: Bundle = None,
     state: State = Path(".limen"),
     as_of: Annotated[
         str | None,
@@ -160,9 +162,7 @@ def story(
 @app.command()
 def contracts(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of published contracts.")],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
-    ] = None,
+    policy: Bundle = None,
 ) -> None:
     """Publish as JSON Schema the contract of each payload route and of retractions. A published one never changes.
 
@@ -178,9 +178,7 @@ def contracts(
 @feed_app.command("check")
 def feed_check(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or globs.")],
-    policy: Annotated[
-        Path | None, typer.Option("--policy", help="Folder of a policy bundle; default: the shipped example.")
-    ] = None,
+    policy: Bundle = None,
     profile: Annotated[
         Path | None, typer.Option("--profile", metavar="FILE", help="A recorded profile: report what has changed.")
     ] = None,

@@ -133,7 +133,8 @@ def export(folder: Path, output: Path, loader: Loader, policy: Policy, since: st
             "policy": policy.name, "keyid": _digest(published.public_key(folder))[:16], "column_delimiter": "COMMA",
             "line_ending": loader.line_ending, "files": listed,
         }  # fmt: skip
-        _write(output, {**files, "load.json": msgspec.json.format(msgspec.json.encode(load), indent=2) + b"\n"})
+        listing = msgspec.json.format(msgspec.json.encode(load), indent=2) + b"\n"
+        _write("--output", output, {**files, "load.json": listing})
     return Exported(len(files), sum(one["rows"] for one in listed), len({one["object"] for one in listed}))
 
 
@@ -147,7 +148,7 @@ def publish_contracts(folder: Path, policy: Policy) -> list[str]:
     for name in promised.keys() - new.keys():
         if (folder / name).read_bytes() != promised[name]:
             raise ConfigurationError("DIR", f"{name} was published otherwise", "step recipe_revision")
-    _write(folder, new)
+    _write("DIR", folder, new)
     return sorted(new)
 
 
@@ -277,10 +278,11 @@ def _csv(header: tuple[str, ...], rows: list[tuple[str, ...]], loader: Loader) -
     return text.getvalue().encode()
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def _write(option: str, folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except OSError:
-        raise ConfigurationError("--output", "cannot be written", "name a folder that this user may write") from None
+        problem = f"{folder} cannot be written"
+        raise ConfigurationError(option, problem, "name a folder that this user may write") from None

@@ -46,7 +46,6 @@ from schemas.timeline import Row
 from transforms.rules.digests import Mac
 
 VERSION = 3  # raised with schemas.timeline.TIMELINE_VERSION: an older ledger is refused before anything is done
-_HEADER = b"SQLite format 3\0"  # how a database file of SQLite begins
 _SCHEMA = MetaData()
 _TIMELINES = Table(
     "timelines",
@@ -153,10 +152,8 @@ def consulted(path: Path | None, state: Path) -> Iterator[Standing]:
 
 
 def _is_database(path: Path) -> bool:
-    """An empty file is one: SQLite writes its header with the first table."""
     try:
-        with path.open("rb") as file:
-            return file.read(len(_HEADER)) in (b"", _HEADER)
+        return sql.is_database(path)
     except OSError:
         return False
 

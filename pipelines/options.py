@@ -4,7 +4,7 @@ import argparse
 import glob
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, tzinfo
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from pipelines import policy as policies
 from pipelines.sources import Input, find
 from pipelines.vault import FILE as VAULT
 from schemas.errors import ConfigurationError
-from schemas.instant import from_fhir, micros, text_of, zone
+from schemas.instant import SECOND, day_of, from_fhir, micros, zone
 from schemas.policy import Policy
 
 OURS = ("--input", "--output", "--policy", "--state", "--as-of", "--ledger", "--json", "--help")  # of `limen run`
@@ -52,8 +52,9 @@ def request(
     if not paths and not extra:
         raise ConfigurationError("--input", "no path was given", "name files, folders or globs")
     known = policies.load(policy or policies.default())
-    horizon = _horizon(as_of)
-    day = datetime.fromisoformat(text_of(horizon)).astimezone(zone(known.zone)).date()
+    local = zone(known.zone)
+    horizon = _horizon(as_of, local)
+    day = date.fromisoformat(day_of(horizon, local))
     if not known.valid.begins <= day <= known.valid.ends:
         raise ConfigurationError("--policy", f"{known.name} is not valid on that day", "name a policy valid at --as-of")
     folders = [("--output", output), ("--state", state)]
@@ -123,13 +124,14 @@ def _beam_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _horizon(as_of: str | None) -> int:
+def _horizon(as_of: str | None, local: tzinfo) -> int:
     if as_of is None:
         return micros(datetime.now(UTC).replace(microsecond=0))
-    found = from_fhir(as_of)
+    found = from_fhir(as_of, local)
     if found is None:
         raise ConfigurationError("--as-of", "not a time", "write it as 2026-05-01T12:00:00Z or 2026-05-01")
-    return found.time + max(found.span - 1_000_000, 0)  # a date means the end of that day, to the second
+    # a date means the end of that day, in the policy's zone and to the second
+    return found.time + max(found.span - SECOND, 0)
 
 
 def _below(folder: Path, paths: list[str]) -> bool:

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from pipelines.durable import sync
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.keyset import Keyset
 from schemas.manifest import Manifest, Published, Signed
@@ -91,6 +92,8 @@ class Outputs:
                 digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
                 os.fsync(file.fileno())
             files.append(Published(path.relative_to(self.staging).as_posix(), digest, size))
+        for place in (self.folder, self.folder / STAGED, self.staging, *self.staging.rglob("*/")):
+            sync(place)  # the names of the files too: what is committed must be found after a power cut
         signed = Signed(run=self.run, inputs=inputs, files=files, facts=facts)
         content = Manifest.sign(signed, keyset)
         if ledger is not None:
@@ -103,10 +106,10 @@ class Outputs:
         manifest = _manifest(self.folder, run)
         staged = self.folder / STAGED / run / "manifest.json"
         staged.write_bytes(content)
-        _sync(staged)
+        sync(staged)
         manifest.parent.mkdir(exist_ok=True)
         os.link(staged, manifest)
-        _sync(manifest.parent)
+        sync(manifest.parent)
 
     def _publish(self, run: str, content: bytes, signed: Signed) -> None:
         """Move what the manifest names out of staging; again after a crash, as often as it takes."""
@@ -119,8 +122,9 @@ class Outputs:
                     target = self.folder / one.path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(staged, target)
-            if (self.folder / kind).is_dir():
-                _sync(self.folder / kind)
+            for place in {(self.folder / one.path).parent for one in signed.files if one.path.startswith(f"{kind}/")}:
+                sync(place)
+                sync(place.parent)
         shutil.rmtree(staging)
         if _empty(self.folder / STAGED):
             (self.folder / STAGED).rmdir()
@@ -206,14 +210,6 @@ def _empty(folder: Path) -> bool:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _readable(stamp: str) -> str:

@@ -56,7 +56,8 @@ def finished(done: Done, output: Path, policy: Policy, *, as_json: bool) -> None
         said = f"no patient can be read in {many(unread, 'consent')}: somebody may have refused, see quarantine/"
         console.print(f"[bold red]alarm:[/] {said}")
     if summary["what_if"]:
-        console.print("[bold red]what-if:[/] facts newer than --as-of were read; not deliverable")
+        newer = "facts that were read, or before the ledger's last run"
+        console.print(f"[bold red]what-if:[/] --as-of lies before {newer}; not deliverable")
     console.print(f"as of {summary['as_of']} by {summary['policy']}, run {summary['run']}, {summary['seconds']} s")
     kinds = [f"{kind}/" for kind in (*PUBLISHED, "manifest") if (output / kind).is_dir()]
     console.print(f"outputs in {output}: {' '.join(kinds)} summary.json", markup=False, soft_wrap=True)

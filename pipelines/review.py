@@ -11,7 +11,6 @@ wall clock's, whatever instant a test of the deadlines names.
 
 import fcntl
 import getpass
-import hashlib
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,12 +21,15 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pipelines import keys, published
+from pipelines.durable import sync
 from schemas.errors import ConfigurationError, LawBroken, StoreError
 from schemas.instant import from_fhir, micros, text_of
+from schemas.keyset import keyid_of
 from schemas.manifest import Signed
 from schemas.outcome import Reason
 from schemas.policy import Policy
 from schemas.verdict import NONCE, Because, Matter, Said, event
+from transforms.rules.identity import SEPARATOR
 from transforms.rules.judgement import reason_of
 from transforms.rules.review import Closed, Item, Subject
 
@@ -72,7 +74,7 @@ def shown(item: Item) -> dict[str, Any]:
 def subject(one: Subject) -> dict[str, Any]:
     """Whom an item is about and when it was, for the eyes of a reviewer."""
     event_ = one.milestone
-    system, _, value = event_.patient.partition("\x1f")
+    system, _, value = event_.patient.partition(SEPARATOR)
     at = None if event_.time is None else text_of(event_.time)
     return {"system": system, "identifier": value, "visit": event_.visit, "time": at, "message_type": event_.type}
 
@@ -113,9 +115,8 @@ def opened(
     if item is None:
         raise ConfigurationError("ID", "no such item is open", "see limen review list")
     holder = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-    keyid = hashlib.sha256(holder).hexdigest()[:16]
+    keyid = keyid_of(holder)
     access = {"at": text_of(now()), "verb": verb, "item": name, "by": by or _login(), "key": keyid}
-    (folder / ACCESS).parent.mkdir(mode=0o700, exist_ok=True)
     _append(folder / ACCESS, msgspec.json.encode(access) + b"\n", "DIR")
     try:
         return Opened(item, Subject.opened(item.subject, private))
@@ -166,6 +167,7 @@ def _login() -> str:
 def _append(path: Path, line: bytes, option: str) -> None:
     """Add a line to a file, on the disk before this returns. Raises ConfigurationError."""
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -173,11 +175,7 @@ def _append(path: Path, line: bytes, option: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except OSError:
         raise ConfigurationError(option, f"{path.name} cannot be written", "name what this user may write") from None
 

@@ -102,7 +102,7 @@ def _truth(path: Path) -> dict[str, Any]:
 
 
 def _payloads(folder: Path, runs: Iterable[Signed]) -> defaultdict[str, list[Json]]:
-    """All payload lines of each route, by the name that stands in their type: limen.<route>.v1."""
+    """All payload lines of each route, by the name that stands in their type: limen.<route>.…."""
     found: defaultdict[str, list[Json]] = defaultdict(list)
     for _, content in published.files(folder, runs, "crm", ".jsonl"):
         for line in content.splitlines():

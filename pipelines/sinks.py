@@ -12,6 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.durable import sync
 from schemas.audit_record import UNIQUE
 from schemas.errors import LawBroken
 
@@ -33,9 +34,9 @@ class StagedLog(NamedTuple):
         # Bounds of what is sorted let a reader skip; those of other columns say nothing and cost a sixth of the time.
         sorted_by = ["record", "event"]
         pq.write_table(records, aside, compression="zstd", use_dictionary=words, write_statistics=sorted_by)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(aside)
         os.replace(aside, target)
+        sync(target.parent)
 
 
 class Stage(beam.PTransform):

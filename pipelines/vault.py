@@ -42,6 +42,7 @@ from sqlalchemy.schema import CreateTable
 from pipelines import keys, sql
 from schemas.errors import ConfigurationError, StoreError
 from schemas.keyset import KeyPurpose, Keyset
+from transforms.rules.digests import Mac
 
 RECORD_BYTES = 16
 FILE = "vault.sqlite"
@@ -139,7 +140,7 @@ class SqlVault:
     """
 
     def __init__(self, keyset: Keyset, url: URL) -> None:
-        self._fingerprint_key = keyset.derive(KeyPurpose.VAULT_FINGERPRINT)
+        self._fingerprints = Mac(keyset.derive(KeyPurpose.VAULT_FINGERPRINT))
         self._wrap = AESGCM(keyset.derive(KeyPurpose.VAULT_WRAP))
         with _guarded():
             self._engine = sql.engine(url, "limen_vault")
@@ -218,7 +219,7 @@ class SqlVault:
     def _fingerprint(self, patient: str) -> bytes:
         if not patient:
             raise StoreError("vault_patient_missing")
-        return hmac.digest(self._fingerprint_key, patient.encode(), "sha256")
+        return self._fingerprints.names(patient.encode())
 
     def _known(self, scope: str, fingerprints: Sequence[bytes]) -> dict[bytes, "_Known"]:
         with _guarded(), self._engine.connect() as connection:

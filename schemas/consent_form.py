@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from schemas.event import Kind
 from schemas.instant import DAY, FOREVER
 from schemas.jurisdiction import Place
-from schemas.recipe import Strict
+from schemas.recipe import Name, Strict
 
 Coded = Annotated[str, StringConstraints(pattern=r"^[^|\s]+\|[^|\s]+$")]  # system|code
 
@@ -23,7 +23,7 @@ class ConsentForm(Strict):
     written for, and all that lie within them; in a policy of another it is no form.
     """
 
-    form: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    form: Name
     codes: tuple[Coded, ...] = Field(min_length=1)
     purposes: tuple[str, ...] = Field(min_length=1)
     recipients: tuple[str, ...] = ()

@@ -131,7 +131,7 @@ def _attributes(route: Route, policy: Policy) -> dict[str, Schema]:
         "recordseq": {"minimum": 1, "maximum": 2**31 - 1},
         "purpose": {"const": route.purpose},
         "dest": {"const": route.destination.name},
-        "consentref": _matching(_OPAQUE),
+        "consentref": _matching(_OPAQUE if route.basis == "authorization" else f"({_OPAQUE})?"),
         "deidlevel": {"const": policy.level(route).label},
         "policyrev": _matching(f"{_NAME}@[1-9][0-9]*"),
         "recipe": {"const": route.recipe_name},
@@ -174,7 +174,8 @@ def _always(row: Row, route: Route, policy: Policy) -> bool:
 
 def _inbound(field: str, route: Route, policy: Policy) -> Collection[str]:
     """All words that an inbound field can be, if it is one that no release is without."""
-    if field == "consent":  # the grounding permit names the route's purpose, and any of the others
+    if field == "consent" and route.basis == "authorization":
+        # the grounding permit names the route's purpose, and any of the others
         others = [code for code in policy.disclosed if code != route.purpose]
         return {
             policy.scope((route.purpose, *some)) for n in range(len(others) + 1) for some in combinations(others, n)

@@ -21,7 +21,7 @@ class Deidentified(msgspec.Struct, frozen=True):
 
     values: Mapping[str, str]
     fates: str
-    data: str
+    data: bytes
     cell: str
 
 

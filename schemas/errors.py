@@ -5,7 +5,8 @@
     ├── MessageError         one message cannot be read: it becomes data (rejected, sealed, counted)
     ├── LawBroken            outputs do not add up: exit 3, marked unusable
     ├── SourceHeld           the policy lets nothing of this source out for now: exit 1, nothing published
-    └── StoreError           a store (vault, keyset, folder) failed or refuses: exit 1
+    ├── StoreError           a store (vault, keyset, folder) failed or refuses: exit 1
+    └── Defect               a stage failed on a fault of ours (transforms/defects.py): exit 1
 
 Raise them `from None`: a chained cause prints too, and causes quote values. Compiled code (setup.py) leaves that
 out, so each says it of itself.

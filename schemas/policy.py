@@ -17,7 +17,7 @@ from schemas.jurisdiction import Jurisdiction, Place, lineage
 from schemas.outcome import ALLOWABLE, Reason
 from schemas.recipe import Action, Code, Field_, Identifies, Level, Name, Strict, level_of
 from schemas.route import Route
-from schemas.source import Identity, Source
+from schemas.source import IdentityTerms, Source
 
 # What a recipe may read of every event, and how it points at a patient, whatever fields.yaml says of it. All else that
 # fields.yaml classifies is a value that the readers give, or not, under that name.
@@ -142,7 +142,7 @@ class Policy(Strict):
     environment: Literal["test", "production"]
     jurisdiction: Place
     zone: str
-    identity: Identity
+    identity: IdentityTerms
     source: Source
     limits: Limits
     review: ReviewTerms

@@ -26,7 +26,7 @@ def _never_social_security(types: tuple[str, ...]) -> tuple[str, ...]:
 IdentifierTypes = Annotated[tuple[str, ...], AfterValidator(_never_social_security)]
 
 
-class Identity(Strict):
+class IdentityTerms(Strict):
     """By which identifiers a patient is known."""
 
     types: IdentifierTypes

@@ -138,6 +138,9 @@ def test_the_command_publishes(
     said = limen()
     assert (said.code, said.out) == (2, "")
     assert "step recipe_revision" in said.err
+    (tmp_path / "a-file").write_bytes(b"")
+    said = command(capsys, monkeypatch, "contracts", tmp_path / "a-file")
+    assert said.code == 2 and said.err.startswith("limen: DIR: ") and "cannot be written" in said.err
 
 
 # --- what a contract says -----------------------------------------------------------------------------------------
@@ -214,6 +217,25 @@ def test_every_line_is_of_its_contract_and_of_no_other(
     assert of.total() > 300 and of["limen.retraction.v2"] > 10 and len(of) > 2
     for line in (*stream[:20], *[one for one in stream if "retracts" in one][:20]):
         assert [one for one, validator in validators.items() if validator.is_valid(line)] == [kind(line)]
+
+
+def test_what_leaves_under_a_waiver_is_of_its_contract(policy: Policy, tmp_path: Path) -> None:
+    """It refers to a consent where one grounds it, and to none where nobody asked for one."""
+    terms = {
+        "protocol": "P-1", "board": "IRB-1", "approved": "2025-01-01", "expires": "2027-01-01",
+        "recipient": "Organization/crm", "elements": ["patient", "time", "kind", "npi"],
+    }  # fmt: skip
+    waived = changed(policy, "hcp-notification", lambda route: route.update(basis="irb-waiver", waiver=terms))
+    hospital = simulate(60, 10, 1, tmp_path / "hospital")
+    feeds, out = [str(hospital.feeds)], tmp_path / "out"
+    do(options.request(feeds, out, tmp_path / "state", None, hospital.as_of, [])._replace(policy=waived))
+    lines = [one for one in payloads(out) if one["dest"] == "crm" and "hcp-notification" in one["type"]]
+    assert {bool(one["consentref"]) for one in lines} == {True, False}
+    schema = contract(route(waived, "hcp-notification"), waived)
+    assert not any(refused(line, schema) for line in lines)
+    assert all(
+        refused(one, contract(route(policy, "hcp-notification"), policy)) for one in lines if not one["consentref"]
+    )
 
 
 WRONG: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -451,7 +451,7 @@ def test_the_vault_is_no_ledger(begun: Place) -> None:
 
 
 def test_a_ledger_does_not_go_back_by_itself(begun: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "_horizon", lambda _: micros(datetime(2026, 3, 2, tzinfo=UTC)))
+    monkeypatch.setattr(options, "_horizon", lambda *_: micros(datetime(2026, 3, 2, tzinfo=UTC)))
     assert refusal(begun, None).startswith("--as-of: the ledger stands at 2026-03-03")
 
 

@@ -18,7 +18,7 @@ from hospital_files import AS_OF, Said, admission, by_identifier, command, decid
 
 from pipelines import outputs
 from pipelines.keys import load
-from pipelines.outputs import STAGED, Outputs, held
+from pipelines.outputs import PUBLISHED, STAGED, Outputs, held
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.manifest import Manifest
 
@@ -125,6 +125,42 @@ def test_a_stop_before_the_manifest_leaves_the_folder_to_any_run(
         patch.setattr(os, "link", stopping(os.link, 0))
         place.run(output)
     assert decide([place.feeds], output, place.state, "2026-05-01").repeated is False
+
+
+def test_what_a_manifest_names_is_found_after_a_power_cut(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes and names of all that was staged are on the disk before the commit, those of each kind before the next."""
+    output, steps = tmp_path / "out", list[tuple[str, int]]()
+    fsync, link, replace = os.fsync, os.link, os.replace
+
+    def synced(handle: int) -> None:
+        steps.append(("synced", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def linked(staged: Path, target: Path) -> None:
+        every = [path for path in (output, *output.rglob("*")) if "counts" not in path.parts and path.name != ".lock"]
+        unsafe = {path for path in every if ("synced", path.stat().st_ino) not in steps} - {output / "manifest"}
+        assert unsafe == set()
+        steps.append(("committed", 0))
+        link(staged, target)
+
+    def moved(source: Path, target: Path) -> None:
+        replace(source, target)
+        steps.append((Path(target).relative_to(output).parts[0], Path(target).parent.stat().st_ino))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(os, "replace", moved)
+    place.run(output)
+    published = steps[steps.index(("committed", 0)) :]
+    folders = {step for step in published if step[0] in PUBLISHED}
+    assert {kind for kind, _ in folders} == set(PUBLISHED)
+    for kind, folder in folders:
+        last = max(place for place, step in enumerate(published) if step == (kind, folder))
+        later = [other for other, _ in published[last:] if other in PUBLISHED[PUBLISHED.index(kind) + 1 :]]
+        until = published.index(next(s for s in published[last:] if s[0] == later[0])) if later else len(published)
+        assert ("synced", folder) in published[last:until], kind
 
 
 # --- one that stops after it is finished, not done again ----------------------------------------------------------

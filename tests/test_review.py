@@ -404,6 +404,12 @@ def test_without_a_record_nothing_is_shown(merged: Desk, monkeypatch: pytest.Mon
     assert said.code == 2 and not said.out and "4711" not in said.err
 
 
+def test_without_a_place_for_the_record_nothing_is_shown(merged: Desk) -> None:
+    (merged.out / review.ACCESS).parent.write_bytes(b"")
+    said = show(merged, merged.items()["patient-support"]["id"], merged.key)
+    assert said.code == 2 and not said.out and said.err.startswith("limen: DIR:"), said.err
+
+
 def test_the_record_is_on_the_disk_before_the_subject_is_open(merged: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     name, steps = merged.items()["patient-support"]["id"], list[str]()
     fsync, unsealed = review.os.fsync, review.Subject.opened

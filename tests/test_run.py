@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -30,6 +31,7 @@ from hospital_files import (
 )
 
 from pipelines import options, sources
+from pipelines import policy as policies
 from pipelines.run import Done, _pipeline
 from pipelines.run import run as do
 from pipelines.score import score
@@ -37,6 +39,7 @@ from pipelines.simulated.simulate import Simulated, simulate
 from pipelines.simulated.truth import CRM
 from pipelines.summary import broken_laws
 from schemas.errors import StoreError
+from schemas.instant import text_of
 from transforms import audit
 
 MESSAGES = ("rejected", "repeated", "consent", "control", "unrouted")
@@ -154,15 +157,10 @@ def crm(ran: Ran) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_two_routes_share_nothing_that_joins(crm: dict[str, list[dict[str, Any]]]) -> None:
-    """But for the patient's and the consent's names, where both are of one destination and purpose."""
+    """But for the patient's token, where both are of one destination and purpose."""
     for one, other in combinations(crm.values(), 2):
         together = {(p["dest"], p["purpose"]) for p in one} == {(p["dest"], p["purpose"]) for p in other}
-        names = (
-            ("id", "correlationid", "record")
-            if together
-            else ("id", "correlationid", "subject", "record", "consentref")
-        )
-        for name in names:
+        for name in ("id", "correlationid", "record", "consentref", *(() if together else ("subject",))):
             mine, theirs = ({payload[name] for payload in payloads} for payloads in (one, other))
             assert mine
             assert "" not in mine | theirs
@@ -421,6 +419,19 @@ def test_a_date_as_of_means_the_end_of_that_day(patient: Path, tmp_path: Path) -
     done = decide([patient], tmp_path / "out", tmp_path / "state", "2026-03-01")
     assert done.summary["as_of"] == "2026-03-01T23:59:59Z"
     assert done.summary["released"] == 4
+
+
+def test_the_day_is_meant_in_the_policy_s_zone(patient: Path, tmp_path: Path) -> None:
+    """The last day on which a policy is valid is its last as-of."""
+    bundle = Path(shutil.copytree(policies.default(), tmp_path / "policy"))
+    text = (bundle / "policy.yaml").read_text()
+    edits = {"2000-01-01, ends: 2099-12-31": "2026-03-01, ends: 2026-03-01", "zone: UTC  ": "zone: Pacific/Auckland  "}
+    for old, new in edits.items():
+        assert old in text
+        text = text.replace(old, new)
+    (bundle / "policy.yaml").write_text(text)
+    asked = options.request([str(patient)], tmp_path / "out", tmp_path / "state", bundle, "2026-03-01", [])
+    assert text_of(asked.horizon) == "2026-03-01T10:59:59Z"
 
 
 # --- the command --------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from transforms.rules.recipe import Recipe, compiled, withdrawn
 
 
 class Deidentify(beam.PTransform):
-    """(shard, releases and retractions) → (shard, drafts, one of either a route): outbound values and their fates."""
+    """(shard, releases and retractions) → (shard, drafts): outbound values and their fates, for each route one draft of
+    releases and one of retractions."""
 
     def __init__(self, policy: Policy, horizon: int) -> None:
         super().__init__()

@@ -21,15 +21,16 @@ from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.stores import Ledger, Opens
 from schemas.timeline import Moment, Outcome, Row, pack, pack_rows, unpack
-from schemas.timeline import Timeline as Known
+from schemas.timeline import Timeline as Past
 from transforms.batch import Outcomes
 from transforms.defects import without_values
-from transforms.rules.routing import Rules, rules
+from transforms.rules import routing
+from transforms.rules.routing import Rules
 from transforms.rules.sensitivity import mark
 from transforms.rules.timeline import WRITES, Counts, advance
 
 _LOG = logging.getLogger("limen.timeline")
-_NOTHING = Known()
+_NOTHING = Past()
 MONTH = 32 * DAY
 
 
@@ -71,7 +72,7 @@ class _Advance(beam.DoFn):
     def setup(self) -> None:
         last = self._moment.last
         self._ledger = self._reference.open() if self._reference else None
-        self._rules = rules(self._policy, keeps=last is not None, last=BEGINNING if last is None else last)
+        self._rules = routing.rules(self._policy, keeps=last is not None, last=BEGINNING if last is None else last)
 
     def teardown(self) -> None:
         if self._ledger:
@@ -122,7 +123,7 @@ class _Advance(beam.DoFn):
         if rows:
             yield TaggedOutput("kept", (f"{key.hex()}.rows", pack_rows(rows)))
 
-    def _known(self, shard: int, arrived: dict[str, list[AnyFact]]) -> tuple[dict[str, Known], dict[str, bytes]]:
+    def _known(self, shard: int, arrived: dict[str, list[AnyFact]]) -> tuple[dict[str, Past], dict[str, bytes]]:
         """The timelines that the ledger has for this shard: of those who arrived, and of those for whom something is
         due, to whom nothing arrived; and what the ledger calls each patient."""
         if self._ledger is None:
@@ -145,7 +146,7 @@ ASIDE = (Verdict.REPEATED, Verdict.UNROUTED, Verdict.CONSENT, Verdict.CONTROL)
 
 
 class _Moved(NamedTuple):
-    timeline: Known
+    timeline: Past
     outcomes: list[Outcome]
     counts: Counts
     due: int
@@ -166,25 +167,25 @@ def _by_patient(wires: Iterable[bytes]) -> tuple[dict[str, list[AnyFact]], list[
     return patients, made
 
 
-def _patient(known: Known) -> str:
+def _patient(past: Past) -> str:
     """Whose timeline it is, as every fact of it says; "" where none is left."""
-    every = (known.copies, known.consents, known.changes, known.people, known.judgements, known.late, known.marks)
+    every = (past.copies, past.consents, past.changes, past.people, past.judgements, past.late, past.marks)
     return next((fact.patient for facts in every for fact in facts), "")
 
 
-def _held(timeline: Known) -> int:
-    return sum([pair.settled is Verdict.HELD for pair in timeline.pairs])
+def _held(past: Past) -> int:
+    return sum([pair.settled is Verdict.HELD for pair in past.pairs])
 
 
-def _advanced(before: Known, facts: list[AnyFact], horizon: int, known: Rules) -> _Moved:
+def _advanced(before: Past, facts: list[AnyFact], horizon: int, rules: Rules) -> _Moved:
     try:
-        return _Moved(*advance(before, facts, horizon, known))
+        return _Moved(*advance(before, facts, horizon, rules))
     except Exception as defect:  # noqa: BLE001  ours: this patient goes to review, and the alarm names no value
         _LOG.error("defect in timeline: %s", type(defect).__name__)
-        return _for_review(before, facts, known)
+        return _for_review(before, facts, rules)
 
 
-def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
+def _for_review(before: Past, facts: list[AnyFact], rules: Rules) -> _Moved:
     """What a patient's facts become when the timeline failed on them: nothing is lost and nothing is released.
 
     Of what arrived the consents, marks, demographics and verdicts are kept, and a change of identity at no known date:
@@ -194,7 +195,7 @@ def _for_review(before: Known, facts: list[AnyFact], known: Rules) -> _Moved:
     routed = pairs = 0
     for place, fact in enumerate(sorted(facts, key=lambda fact: fact.key)):
         if isinstance(fact, Milestone):
-            routes = known.routes.get(fact.kind, ())
+            routes = rules.routes.get(fact.kind, ())
             routed, pairs = routed + fact.counted, pairs + len(routes)
             outcomes += [Outcome(fact, r.name, Verdict.REVIEW, Reason.DEFECT, (), place) for r in routes]
         elif isinstance(fact, Judgement) or (isinstance(fact, Consent) and fact.counted):

@@ -1,10 +1,9 @@
 """A hospital that never was: its patients, their visits and what they sign.
 
-Written apart from the boundary, as its oracle: nothing here (or in `personas`, `chart`, `treatments`,
-`truth`, `feeds`, `malformed`, `simulate`) imports `transforms`, and no rule of consent is evaluated. No case is a close
-one: the visits lie in the simulated period, in the afternoon (the same day in UTC and in the hospital's zone), and
-every border (a grant, an end, a denial, a birthday) lies days outside it; only who signs at the visit does so some
-hours after it.
+Written apart from the boundary, as its oracle: nothing in this package imports `transforms`, and no rule of consent is
+evaluated. No case is a close one: the visits lie in the simulated period, in the afternoon (the same day in UTC and in
+the hospital's zone), and every border (a grant, an end, a denial, a birthday) lies days outside it; only who signs at
+the visit does so some hours after it.
 """
 
 from collections.abc import Iterator

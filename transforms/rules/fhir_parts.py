@@ -1,6 +1,7 @@
 """The parts of FHIR R4 resources that are read, typed; everything else stays unread. None of them prints its values."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from transforms.rules.identity import Reading
 from transforms.rules.sensitivity import Classes
 
+_NONE: Mapping[str, Any] = MappingProxyType({})  # shared: a new dict for each message costs more
 ABSENT = msgspec.Raw()  # an element that is not there; Raw reads any value of one that is
 
 
@@ -172,12 +174,12 @@ class Around(Part, frozen=True, gc=False):
     native: str = ""  # CloudEvents `id`
     envelope: str = ""  # CloudEvents `type`
     base: str = ""  # to what the fullUrl of its entry makes relative references relative; "" where it says nothing
-    patients: Mapping[str, str | None] = {}
-    providers: Mapping[str, str] = {}
-    channels: Mapping[str, str] = {}
-    marks: Mapping[str, Classes] = {}
-    documents: Mapping[str, Mapping[str, Any] | None] = {}
-    organisations: Mapping[str, str] = {}
+    patients: Mapping[str, str | None] = _NONE
+    providers: Mapping[str, str] = _NONE
+    channels: Mapping[str, str] = _NONE
+    marks: Mapping[str, Classes] = _NONE
+    documents: Mapping[str, Mapping[str, Any] | None] = _NONE
+    organisations: Mapping[str, str] = _NONE
 
     @property
     def feed(self) -> str:

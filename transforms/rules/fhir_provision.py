@@ -87,7 +87,7 @@ def _compound(permits: list[Rule], alone: frozenset[str]) -> bool:
 
 def _takes_back(denial: Rule, permit: Rule) -> bool:
     """Does a denial leave nothing of a permit of the same document? Then it is no exception: the two contradict."""
-    for own, other in zip(denial[5:8], permit[5:8], strict=True):
+    for own, other in zip(_named(denial), _named(permit), strict=True):
         if own and not (other and set(other) <= set(own)):
             return False
     if denial.partly:
@@ -234,9 +234,14 @@ def _signed(rule: Rule, form: Form, given: int) -> Rule:
 def _filled(rule: Rule, frame: Rule) -> Rule:
     """A permit within a frame. What both name but in nothing the same leaves a permit of nothing."""
     named = []
-    for own, framed in zip(rule[5:8], frame[5:8], strict=True):
+    for own, framed in zip(_named(rule), _named(frame), strict=True):
         same = tuple(one for one in own if one in framed) if own and framed else own or framed
         if (own or framed) and not same:
             return rule._replace(kinds=())
         named.append(same)
     return rule._replace(purposes=named[0], actions=named[1], recipients=named[2])
+
+
+def _named(rule: Rule) -> tuple[tuple[str, ...], ...]:
+    """What a rule names, for each of which an empty list names none."""
+    return rule.purposes, rule.actions, rule.recipients

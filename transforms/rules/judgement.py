@@ -21,6 +21,7 @@ from transforms.rules.first_copy import Received
 from transforms.rules.routing import RouteRule
 
 _MARK = "."  # between the reason and the digest; in neither
+_WORDS = frozenset(Reason)
 
 
 def question(reason: Reason, basis: Iterable[bytes | int]) -> str:
@@ -31,7 +32,7 @@ def question(reason: Reason, basis: Iterable[bytes | int]) -> str:
 def reason_of(asked: str) -> Reason | None:
     """The reason that a question is about; None if it is no question."""
     word, _, basis = asked.partition(_MARK)
-    return Reason(word) if basis and word in set(Reason) else None
+    return Reason(word) if basis and word in _WORDS else None
 
 
 class Judgements:

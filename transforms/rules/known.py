@@ -1,12 +1,15 @@
 """Decide: what a pair (milestone, route) deserves at the horizon, from all that is known of the patient by now.
 
-    1. doubt           two copies differ, it came too late, or nobody knows when it happened: review
-    2. never or not    a cancellation, what was cancelled or refilled, a route that is off, what has not happened yet
+    1. doubt           a reviewer refused it: suppressed; two copies differ, or it came too late: review
+    2. never or not    a cancellation; nobody knows when it happened: review; what was cancelled or refilled, a route
+                       that is off, what has not happened yet
     3. filters         what the route does not take: another service or place, a patient in none of its programmes
     4. newest          of a CRM record's milestones the newest one that the route takes decides alone
     5. before consent  studies that are not approved, what is specially protected and that no permit names, the dead,
                        minors
     6. consent         `consent.decide`; a reviewer may have found that what stands in the way does not
+    7. when            a route that is watched only, or a day of aggregates that was counted, releases nothing; what may
+                       still be permitted, enrolled or counted is held (with a ledger)
 
 Rule source: DESIGN section 3, First copy wins and Consent.
 """

@@ -1,6 +1,7 @@
 """The payload: one line for the CRM, and the aliases under which it is known there.
 
-Whatever leaves is named per destination, purpose and route, so that two of them can join nothing.
+Event, record and consent are named per destination, purpose and route, the patient per destination and purpose: two of
+them can join nothing.
 Sources: CloudEvents 1.0; DESIGN sections 2 (token, record) and 7 (crm/<route>/*.jsonl).
 """
 
@@ -59,7 +60,7 @@ class Desk:
             line = Payload(
                 ids[place], SOURCE, type_, f"{made.values['time']}T00:00:00Z", one.subjects[place], one.records[place],
                 one.seqs[place], purpose, destination, consents[entries.places[place]], level, policy, recipe,
-                correlations[place], msgspec.Raw(made.data.encode()),
+                correlations[place], msgspec.Raw(made.data),
             )  # fmt: skip
             if taken:
                 line = Retraction(*astuple(line), retracts=one.retracts[place])

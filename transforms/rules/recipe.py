@@ -59,7 +59,7 @@ def withdrawn(route: Route, day: str) -> Recipe:
     was delivered before it cannot be recalled, which the fates say."""
     rule = route.after_revocation
     fates = f"record:retract>{rule} delivered-before:remains"
-    said = Deidentified({"time": day}, fates, msgspec.json.encode({"after_revocation": rule}).decode(), "")
+    said = Deidentified({"time": day}, fates, msgspec.json.encode({"after_revocation": rule}), "")
     return lambda *_: said
 
 
@@ -75,7 +75,7 @@ def _apply(rows: list[Row], inbound: Mapping[str, str], whole: tuple[Row, ...], 
     fates += [f"{field}:drop" for field in fields if field not in passed]
     data = msgspec.json.encode({name: value for name, value in values.items() if name != "time"})
     cell = msgspec.json.encode([values.get(row.to, "") for row in rows]).decode()
-    return Deidentified(values, " ".join(fates), data.decode(), cell)
+    return Deidentified(values, " ".join(fates), data, cell)
 
 
 # Each action on text that is already as coarse as a day. KEEP is for what identifies no patient (the level sees to it).
