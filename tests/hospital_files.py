@@ -18,6 +18,7 @@ from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.simulated import feeds
 from pipelines.simulated.interface_engine import FRAMINGS
+from pipelines.simulated.simulate import simulate
 
 AS_OF = "2026-06-01T00:00:00Z"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
@@ -37,6 +38,13 @@ def decide(
 ) -> Done:
     """One run in this process, through the same two functions as the command."""
     return do(options.request([str(path) for path in inputs], output, state, policy, as_of, list(flags)))
+
+
+def of_every_kind(folder: Path) -> Path:
+    """The outputs of a simulated hospital in which every kind of file occurs."""
+    hospital = simulate(150, 3, 1, folder / "hospital")
+    decide([hospital.feeds], folder / "out", folder / "state", hospital.as_of)
+    return folder / "out"
 
 
 class Said(NamedTuple):
