@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.simulated import feeds
 from pipelines.simulated.interface_engine import FRAMINGS
+from pipelines.simulated.simulate import simulate
 
 AS_OF = "2026-06-01T00:00:00Z"
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
@@ -39,6 +40,13 @@ def decide(
     return do(options.request([str(path) for path in inputs], output, state, policy, as_of, list(flags)))
 
 
+def of_every_kind(folder: Path) -> Path:
+    """The outputs of a simulated hospital in which every kind of file occurs."""
+    hospital = simulate(150, 3, 1, folder / "hospital")
+    decide([hospital.feeds], folder / "out", folder / "state", hospital.as_of)
+    return folder / "out"
+
+
 class Said(NamedTuple):
     """What a command wrote and how it ended."""
 
@@ -58,6 +66,39 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         code = int(ended.code or 0)
     out, err = capsys.readouterr()
     return Said(code, out, err)
+
+
+class Desk:
+    """A working directory with one input, and the command. What a test makes wrong beforehand is there beforehand."""
+
+    def __init__(self, folder: Path, run: Callable[..., Said]) -> None:
+        self.folder = folder
+        self._run = run
+
+    @classmethod
+    def at(cls, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> "Desk":
+        monkeypatch.chdir(folder)
+        (folder / "in.hl7").write_bytes(admission("M1", "V1", "20260301120000+0000"))
+        return cls(folder, lambda *arguments: command(capsys, monkeypatch, *arguments))
+
+    def refused(self, *arguments: str | Path) -> str:
+        """The one line of a refusal; nothing may have been made or changed."""
+        before, names = tree(self.folder), sorted(self.folder.rglob("*"))
+        said = self._run(*arguments)
+        assert said.code == 2, said
+        assert said.out == ""
+        assert said.err.endswith("\n") and said.err.count("\n") == 1, said.err
+        assert said.err.startswith("limen: ")
+        assert said.err.count(": ") >= 2 and "; " in said.err  # option: problem; fix
+        assert sorted(self.folder.rglob("*")) == names
+        assert tree(self.folder) == before
+        return said.err.removeprefix("limen: ").strip()
+
+    def run(self, *arguments: str | Path) -> str:
+        """A refused `run` with whatever is not said otherwise."""
+        usual: dict[str, str] = {"--input": "in.hl7", "--output": "out", "--state": "state"}
+        given = [name for name in usual if name not in arguments]
+        return self.refused("run", *(part for name in given for part in (name, usual[name])), *arguments)
 
 
 # --- what anyone logs ---------------------------------------------------------------------------------------------

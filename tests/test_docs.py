@@ -1,27 +1,24 @@
 """The words are true: what README and docs name is there, what they show comes out, what they say to type works."""
 
 import ast
-import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
-from cryptography.exceptions import InvalidSignature
-from hospital_files import Said, command, decide, lines, payloads, records
+from hospital_files import Said, command, decide, lines, of_every_kind, payloads, records
+from pages import README, ROOT, blocks, first_words, marked, prose, tables, words
 
 from pipelines import boundary, cli, options
 from pipelines import policy as policies
@@ -35,8 +32,6 @@ from schemas.route import Filters, Route
 from transforms.rules import fhir_consent, fhir_criteria
 from transforms.rules.review import Closed, Item
 
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
 WITH_COMMANDS = [page for page in PAGES if "```sh\n" in page.read_text()]
 
@@ -46,56 +41,6 @@ def named(page: Path) -> str:
 
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=named)
-
-
-# --- reading Markdown ---------------------------------------------------------------------------------------------
-
-
-class Code(NamedTuple):
-    """A code block: its language, its text, and the comment that stands on the line before it (`<!-- … -->`)."""
-
-    language: str
-    text: str
-    mark: str
-
-
-def blocks(page: Path) -> list[Code]:
-    found = re.finditer(r"(?:<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [Code(one[2], one[3], one[1] or "") for one in found]
-
-
-def marked(page: Path, mark: str) -> dict[str, str]:
-    """The blocks whose mark begins so: the rest of the mark → the text."""
-    return {one.mark.removeprefix(mark).strip(): one.text for one in blocks(page) if one.mark.startswith(mark)}
-
-
-def prose(page: Path) -> str:
-    """The text without code blocks."""
-    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def tables(page: Path, heading: str) -> list[list[str]]:
-    """The rows (without head) of all tables of the section with that heading, each a list of cells."""
-    section = re.split(r"^#+ ", prose(page), flags=re.MULTILINE)
-    text = next(part for part in section if part.split("\n", 1)[0].strip("`") == heading)
-    rows, head = [], True
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            head = True
-        elif set(line) <= set("|- "):
-            head = False
-        elif not head:
-            rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return rows
-
-
-def words(cell: str) -> list[str]:
-    """What stands in a cell as code."""
-    return re.findall(r"`([^`]+)`", cell)
-
-
-def first_words(page: Path, heading: str) -> list[str]:
-    return [word for row in tables(page, heading) for word in words(row[0])]
 
 
 # --- what is named exists -----------------------------------------------------------------------------------------
@@ -346,11 +291,7 @@ def test_without_any_part_of_it_nothing_is_released(
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of a simulated hospital in which every kind of file occurs."""
-    folder = tmp_path_factory.mktemp("docs")
-    hospital = simulate(150, 3, 1, folder / "hospital")
-    decide([hospital.feeds], folder / "out", folder / "state", hospital.as_of)
-    return folder / "out"
+    return of_every_kind(tmp_path_factory.mktemp("docs"))
 
 
 @pytest.fixture(scope="module")
@@ -527,80 +468,3 @@ def test_what_the_readme_says_of_the_default_policy(policy: Policy) -> None:
     assert {route.route for route in policy.routes} <= set(words(limits))
     assert policy.limits.smallest_cell == 11
     assert {route.wait_days for route in policy.routes} == {1}
-
-
-# --- the audit page: its queries and its way to check a run -------------------------------------------------------
-
-QUERIES = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "sql"]
-
-
-def in_duckdb(query: str, out: Path) -> list[tuple[Any, ...]]:
-    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
-    rows: list[tuple[Any, ...]] = duckdb.sql(query.replace("out/audit", f"{out}/audit")).fetchall()
-    return rows
-
-
-def in_sqlite(query: str, out: Path) -> list[tuple[Any, ...]]:
-    """The same question to the same rows, in the SQL engine that Python brings along."""
-    columns = audit_record.SCHEMA.names
-    rows = [[value if isinstance(value, str | int) else str(value) for value in row.values()] for row in records(out)]
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.execute(f"CREATE TABLE audit ({', '.join(columns)})")
-        database.executemany(f"INSERT INTO audit VALUES ({', '.join('?' * len(columns))})", rows)
-        return database.execute(query.replace("read_parquet('out/audit/*.parquet')", "audit")).fetchall()
-
-
-@pytest.mark.parametrize("engine", [in_sqlite, in_duckdb])
-def test_the_queries_answer(out: Path, engine: Callable[[str, Path], list[tuple[Any, ...]]]) -> None:
-    payload = next(one for one in payloads(out) if one["type"] == "limen.hcp-notification.v1")
-    asked = [query.replace("the correlation id", payload["correlationid"]) for query in QUERIES]
-    everything, one, routes, left, twice = (engine(query, out) for query in asked)
-    assert sum(row[2] for row in everything) == len(records(out))
-    assert [(row[1], row[3]) for row in one] == [("permitted", payload["recipe"])]
-    assert {row[0] for row in routes} - {""} == {"closed-loop", "hcp-notification", "operations", "patient-support"}
-    assert sum(row[5] for row in left) == len(payloads(out))
-    assert twice == []
-
-
-@pytest.fixture
-def copied(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the outputs as `out` in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(out, tmp_path / "out"))
-
-
-def check_by_hand() -> None:
-    [text] = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "python"]
-    exec(compile(text, "docs/audit.md", "exec"), {})  # noqa: S102  our own page
-
-
-def test_the_manifest_is_checked_by_hand(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [manifest] = copied.glob("manifest/*.json")
-    check_by_hand()
-    assert capsys.readouterr().out.startswith(f"signed and whole: {manifest.stem} ")
-
-
-def test_checked_by_hand_a_change_is_noticed(copied: Path) -> None:
-    file = next(copied.glob("crm/*/*.jsonl"))
-    file.write_bytes(file.read_bytes() + b"\n")
-    with pytest.raises(AssertionError):
-        check_by_hand()
-    manifest = next(copied.glob("manifest/*.json"))
-    said = json.loads(manifest.read_bytes())
-    published = next(one for one in said["signed"]["files"] if one["path"] == file.relative_to(copied).as_posix())
-    published["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()  # whoever changed the file changes this too
-    manifest.write_text(json.dumps(said))
-    with pytest.raises(InvalidSignature):
-        check_by_hand()
-
-
-@pytest.mark.parametrize("spoilt", [False, True])
-def test_the_signature_is_checked_with_openssl(copied: Path, spoilt: bool) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("OpenSSL's command is not installed")
-    if spoilt:
-        manifest = next(copied.glob("manifest/*.json"))
-        manifest.write_bytes(manifest.read_bytes().replace(b'"released": ', b'"released": 1', 1))
-    [text] = [block.text for block in blocks(ROOT / "docs/audit.md") if block.language == "bash"]
-    done = subprocess.run(["bash", "-ec", text], capture_output=True, text=True, check=False)
-    assert ("Signature Verified Successfully" in done.stdout, done.returncode == 0) == (not spoilt, not spoilt), done

@@ -1,41 +1,25 @@
-"""FHIR resources to facts: statuses, times, patients, clinicians, and what rejects a resource."""
+"""FHIR resources to milestones: statuses, times, visits, whose they are, clinicians, and what rejects a resource."""
 
-from datetime import UTC
 from typing import Any
 
 import pytest
 from builders import a_route, a_scope, the_rules
+from fhir_resources import AROUND, ENDED, KEY, READING, TOUCHED, micros, refusal, typed
 from msgspec.structs import replace
 
 from schemas.errors import MessageError
-from schemas.event import Identity, Kind, Made, Milestone, Person
-from schemas.instant import BEGINNING, DAY, FOREVER, from_fhir
+from schemas.event import Kind, Made, Milestone
+from schemas.instant import DAY
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
 from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around, split_reference
 from transforms.rules.hl7_events import read as read_hl7
-from transforms.rules.identity import Reading
 from transforms.rules.timeline import advance
 
-READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))
-AROUND = Around(READING)
-TABLE_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
 NPI = "1234567893"
-ENDED = "2024-05-01T12:00:00Z"
-TOUCHED = "2024-05-02T08:00:00Z"
 PATIENT = {"reference": "Patient/7"}
-KEY = "ehr\x1fPatient/7"
-
-
-def typed(*codes: str, value: str = "42", system: str = "urn:id:MAIN", **more: str) -> dict[str, Any]:
-    """An identifier of these types."""
-    return {
-        "type": {"coding": [{"system": TABLE_0203, "code": c} for c in codes]},
-        "system": system,
-        "value": value,
-    } | more
 
 
 def encounter(**fields: Any) -> dict[str, Any]:
@@ -63,18 +47,6 @@ def told(tree: object, around: Around = AROUND) -> Milestone:
     (fact,) = read(tree, around)
     assert isinstance(fact, Milestone)
     return fact
-
-
-def refusal(tree: object, around: Around = AROUND) -> Reason:
-    with pytest.raises(MessageError) as caught:
-        read(tree, around)
-    return caught.value.reason
-
-
-def micros(text: str) -> int:
-    found = from_fhir(text)
-    assert found is not None
-    return found.time
 
 
 # --- Statuses -----------------------------------------------------------------------------------------------------
@@ -169,6 +141,42 @@ def test_visits() -> None:
     assert told(encounter()).visit == "e1"
     assert told(encounter(identifier=[{"system": "x"}, {"value": "V7"}])).visit == "V7"
     assert told(encounter(id=None)).visit == ""
+
+
+def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:
+    """A cancellation may name any of them: AppointmentResponse knows the Appointment by its id alone."""
+    numbers = [{"system": "urn:a", "value": "V1"}, {"value": None}, {"system": "urn:b", "value": "V2"}]
+    fact = told(encounter(id="e1", identifier=numbers))
+    assert (fact.visit, fact.also) == ("V1", ("V2", "e1"))
+    assert [(one.visit, one.also) for one in (told(encounter(id="e1")), told(encounter(id=None)))] == [
+        ("e1", ()),
+        ("", ()),
+    ]
+
+
+A, B, VISIT = (
+    {"system": "s1", "value": "A"},
+    {"system": "s2", "value": "B"},
+    {"value": "V1", "type": typed("VN")["type"]},
+)
+NUMBERS: list[tuple[str, list[Any], list[str]]] = [
+    ("in the order of their text", [B, A], ["A", "B", "e1"]),
+    ("a visit number first", [A, VISIT, B], ["V1", "A", "B", "e1"]),
+    ("of a booking the placer's", [A, {**B, "type": typed("PLAC")["type"]}], ["B", "A", "e1"]),
+    ("one for official use", [A, {**B, "use": "official"}], ["B", "A", "e1"]),
+    ("a visit number before one for official use", [{**A, "use": "official"}, VISIT], ["V1", "A", "e1"]),
+    ("of two visit numbers the official one", [{**VISIT, "use": "official", "value": "V2"}, VISIT], ["V2", "V1", "e1"]),
+    ("one that is no longer in use last", [{**VISIT, "use": "old"}, B], ["B", "V1", "e1"]),
+    ("of another system of types", [{**B, "type": {"coding": [{"system": "x", "code": "VN"}]}}, A], ["A", "B", "e1"]),
+    ("one without a value", [{"system": "s1"}, B, {"type": typed("VN")["type"]}], ["B", "e1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("found, expected", [pytest.param(*case, id=name) for name, *case in NUMBERS])
+def test_which_number_is_the_visit_s_does_not_depend_on_their_order(found: list[Any], expected: list[str]) -> None:
+    for identifiers in (found, found[::-1]):
+        fact = told(encounter(identifier=identifiers))
+        assert [fact.visit, *fact.also] == expected
 
 
 @pytest.mark.parametrize(
@@ -334,148 +342,6 @@ def test_clinicians(participant: object, npi: str) -> None:
     assert told(encounter(status="cancelled", participant=[participant]), around).values == {}
 
 
-# --- Patient resources ----------------------------------------------------------------------------------------------
-
-
-def test_demographics_are_control() -> None:
-    cases: list[dict[str, Any]] = [{}, {"link": []}, {"identifier": [typed("MR")], "name": [{"family": "DOE"}]}]
-    for fields in cases:
-        facts = read({"resourceType": "Patient", "id": "7", **fields}, AROUND)
-        assert [fact.counted for fact in facts if isinstance(fact, Person)] == [True, False][: len(facts)]
-    (nobody,) = read({"resourceType": "Patient", "name": [{"family": "DOE"}]}, AROUND)
-    assert isinstance(nobody, Made)
-    assert (nobody.verdict, nobody.reason) == (Verdict.CONTROL, Reason.DEMOGRAPHICS)
-
-
-DECEASED: list[tuple[str, dict[str, Any], bool]] = [
-    ("nothing said", {}, False),
-    ("no", {"deceasedBoolean": False}, False),
-    ("null", {"deceasedBoolean": None}, False),
-    ("yes", {"deceasedBoolean": True}, True),
-    ("yes in a text", {"deceasedBoolean": "true"}, True),
-    ("a number", {"deceasedBoolean": 1}, True),
-    ("a date", {"deceasedDateTime": "2024-05-01"}, True),
-    ("a year that is a number", {"deceasedDateTime": 2024}, True),
-    ("a text", {"deceasedDateTime": "unknown"}, False),
-]
-
-
-@pytest.mark.parametrize("fields, died", [case[1:] for case in DECEASED], ids=[case[0] for case in DECEASED])
-def test_who_died(fields: dict[str, Any], died: bool) -> None:
-    facts = read({"resourceType": "Patient", "id": "7", **fields}, AROUND)
-    assert [fact.died for fact in facts if isinstance(fact, Person)] == [died]
-
-
-def test_a_link_is_told_to_all_sides_and_counted_once() -> None:
-    tree = {
-        "resourceType": "Patient", "id": "7", "meta": {"lastUpdated": ENDED}, "identifier": [typed("MR")],
-        "link": [{"other": {"reference": name}, "type": "replaced-by"} for name in ("Patient/8", "RelatedPerson/1")],
-    }  # fmt: skip
-    facts = read(tree, AROUND)
-    assert all(isinstance(fact, Identity) and fact.time == micros(ENDED) for fact in facts)
-    assert {fact.patient for fact in facts} == {"urn:id:MAIN\x1f42", KEY, "ehr\x1fPatient/8"}
-    assert len({fact.key for fact in facts}) == 1
-    assert [fact.counted for fact in facts if isinstance(fact, Identity)] == [True, False, False]
-
-
-def test_a_link_without_a_date_is_later_than_any_consent() -> None:
-    facts = read({"resourceType": "Patient", "id": "7", "link": [{"other": None}]}, AROUND)
-    assert [fact.time for fact in facts if isinstance(fact, Identity)] == [FOREVER]
-    assert refusal({"resourceType": "Patient", "link": [{}]}) is Reason.NO_PATIENT
-
-
-def linked(*links: dict[str, Any], **fields: Any) -> list[Any]:
-    return [*read({"resourceType": "Patient", "id": "7", "link": list(links), **fields}, AROUND)]
-
-
-MERGED = {"other": {"reference": "Patient/8"}, "type": "replaces"}
-
-
-def test_a_link_is_the_same_change_in_every_version() -> None:
-    first, *_ = linked(MERGED, meta={"versionId": "2", "lastUpdated": ENDED})
-    again, *_ = linked(MERGED, meta={"versionId": "3", "lastUpdated": TOUCHED}, address=[{"city": "BOSTON"}])
-    carried, *_ = read({"resourceType": "Patient", "id": "7", "link": [MERGED]}, Around(READING, "ehr", "m1", "type"))
-    assert first.key == again.key == carried.key and first.time < again.time
-    both, back = (
-        linked(MERGED, {"other": {"reference": "Patient/9"}, "type": "replaces"}),
-        linked({"other": {"reference": "Patient/9"}, "type": "replaces"}, MERGED),
-    )
-    others = [both, linked({**MERGED, "type": "seealso"}), linked(MERGED, id="9"), linked({"type": "replaces"})]
-    assert both == back
-    assert len({first.key, *(facts[0].key for facts in others)}) == 5
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"reference": "RelatedPerson/1"}, {"reference": "https://b/r4/RelatedPerson/1/_history/2"},
-     {"type": "RelatedPerson", "identifier": typed("MR")}, {"reference": "RelatedPerson?identifier=a|b"}],
-)  # fmt: skip
-def test_a_link_to_a_related_person_alone_is_demographics(other: dict[str, Any]) -> None:
-    facts = linked({"other": other, "type": "seealso"}, deceasedBoolean=True)
-    assert [(type(fact), fact.died) for fact in facts] == [(Person, True)]
-
-
-@pytest.mark.parametrize(
-    "other", [{"reference": "Patient/8", "type": "RelatedPerson"}, {"reference": "urn:uuid:8"}, {"display": "x"}, {}]
-)
-def test_a_link_to_whoever_it_may_be_changes_identity(other: dict[str, Any]) -> None:
-    assert {type(fact) for fact in linked({"other": other, "type": "seealso"})} == {Identity}
-
-
-def test_who_is_linked_may_be_dead_or_a_minor_all_the_same() -> None:
-    for fields, died in (({"deceasedBoolean": True}, True), ({"birthDate": "2020-01-01"}, False)):
-        change, other, person = linked(MERGED, **fields)
-        assert isinstance(change, Identity) and isinstance(other, Identity) and isinstance(person, Person)
-        assert (person.patient, person.died, person.counted) == (KEY, died, False)
-        assert (person.adult_at > BEGINNING) is not died
-
-
-def test_an_encounter_and_a_booking_are_known_by_all_of_their_numbers() -> None:
-    """A cancellation may name any of them: AppointmentResponse knows the Appointment by its id alone."""
-    numbers = [{"system": "urn:a", "value": "V1"}, {"value": None}, {"system": "urn:b", "value": "V2"}]
-    fact = told(encounter(id="e1", identifier=numbers))
-    assert (fact.visit, fact.also) == ("V1", ("V2", "e1"))
-    assert [(one.visit, one.also) for one in (told(encounter(id="e1")), told(encounter(id=None)))] == [
-        ("e1", ()),
-        ("", ()),
-    ]
-
-
-A, B, VISIT = (
-    {"system": "s1", "value": "A"},
-    {"system": "s2", "value": "B"},
-    {"value": "V1", "type": typed("VN")["type"]},
-)
-NUMBERS: list[tuple[str, list[Any], list[str]]] = [
-    ("in the order of their text", [B, A], ["A", "B", "e1"]),
-    ("a visit number first", [A, VISIT, B], ["V1", "A", "B", "e1"]),
-    ("of a booking the placer's", [A, {**B, "type": typed("PLAC")["type"]}], ["B", "A", "e1"]),
-    ("one for official use", [A, {**B, "use": "official"}], ["B", "A", "e1"]),
-    ("a visit number before one for official use", [{**A, "use": "official"}, VISIT], ["V1", "A", "e1"]),
-    ("of two visit numbers the official one", [{**VISIT, "use": "official", "value": "V2"}, VISIT], ["V2", "V1", "e1"]),
-    ("one that is no longer in use last", [{**VISIT, "use": "old"}, B], ["B", "V1", "e1"]),
-    ("of another system of types", [{**B, "type": {"coding": [{"system": "x", "code": "VN"}]}}, A], ["A", "B", "e1"]),
-    ("one without a value", [{"system": "s1"}, B, {"type": typed("VN")["type"]}], ["B", "e1"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("found, expected", [pytest.param(*case, id=name) for name, *case in NUMBERS])
-def test_which_number_is_the_visit_s_does_not_depend_on_their_order(found: list[Any], expected: list[str]) -> None:
-    for identifiers in (found, found[::-1]):
-        fact = told(encounter(identifier=identifiers))
-        assert [fact.visit, *fact.also] == expected
-
-
-@pytest.mark.parametrize("place", ["security", "tag"])
-def test_test_data_is_none_of_production(place: str) -> None:
-    labelled = encounter(meta={place: [{"code": "HTEST"}]})
-    production = Around(READING._replace(production=True))
-    with pytest.raises(MessageError) as caught:
-        read(labelled, production)
-    assert caught.value.reason is Reason.WRONG_ENVIRONMENT
-    assert read(labelled, AROUND) and read(encounter(), production)
-
-
 # --- What rejects ---------------------------------------------------------------------------------------------------
 
 EXTENSION = [{"url": "http://example.org/not-done", "valueBoolean": True}]
@@ -504,6 +370,16 @@ BROKEN = [
 @pytest.mark.parametrize("tree, reason", [pytest.param(*case, id=name) for name, *case in BROKEN])
 def test_what_rejects(tree: dict[str, Any], reason: Reason) -> None:
     assert refusal(tree) is reason
+
+
+@pytest.mark.parametrize("place", ["security", "tag"])
+def test_test_data_is_none_of_production(place: str) -> None:
+    labelled = encounter(meta={place: [{"code": "HTEST"}]})
+    production = Around(READING._replace(production=True))
+    with pytest.raises(MessageError) as caught:
+        read(labelled, production)
+    assert caught.value.reason is Reason.WRONG_ENVIRONMENT
+    assert read(labelled, AROUND) and read(encounter(), production)
 
 
 def test_a_null_is_as_good_as_nothing() -> None:

@@ -1,14 +1,14 @@
-"""FHIR Consent to a consent fact: what each element comes to, and that what is not understood never permits."""
+"""FHIR Consent to a consent fact: what its status, rules, criteria and dates come to, and that what is not understood
+never permits."""
 
-import copy
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from builders import at
+from fhir_consents import MODIFIER, PURPOSES, Json, a_document, a_provision, an_actor, around, case, coded, read
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,69 +27,15 @@ from transforms.rules.identity import Reading, patient_key
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import CONFIDENTIALITY, Sensitivity
 
-TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
-PURPOSES = dict.fromkeys(("PATSUPPORT", "HCPVISIBLE", "HMARKT", "TREAT", "CAREMGT", "BTG"))
 PERMIT, DENY, ENDS, VOID, UNCLEAR, NOTHING = (
     Says.PERMIT, Says.DENY, Says.ENDS, Says.VOID, Says.UNCLEAR, Says.NOTHING,
 )  # fmt: skip
-Json = dict[str, Any]
-
-
-def around(**fields: Any) -> Around:
-    """A feed called `ehr`, in UTC."""
-    return Around(Reading("ehr", "UTF-8", UTC, ("MR", "")), **fields)
-
-
-def coded(system: str, *codes: str) -> Json:
-    """A CodeableConcept."""
-    return {"coding": [{"system": f"{TERMINOLOGY}/{system}", "code": code} for code in codes]}
-
-
-def an_actor(reference: Json | str = "Organization/crm", role: str = "PRCP", **fields: Any) -> Json:
-    who = {"reference": reference} if isinstance(reference, str) else reference
-    return {"role": coded("v3-ParticipationType", role), "reference": who, **fields}
-
-
-def a_provision(**fields: Any) -> Json:
-    """A permit of support to the CRM; a field of None is left out."""
-    provision = {
-        "type": "permit",
-        "actor": [an_actor()],
-        "action": [coded("consentaction", "disclose")],
-        "purpose": [{"system": "urn:limen:purpose", "code": "PATSUPPORT"}],
-        **fields,
-    }
-    return {name: value for name, value in provision.items() if value is not None}
-
-
-def a_document(**fields: Any) -> Json:
-    """An active Consent of such a permit; a field of None is left out."""
-    document = {
-        "resourceType": "Consent",
-        "id": "c1",
-        "meta": {"versionId": "1"},
-        "status": "active",
-        "scope": coded("consentscope", "patient-privacy"),
-        "patient": {"reference": "Patient/7"},
-        "dateTime": "2024-05-01T10:00:00Z",
-        "provision": a_provision(),
-        **fields,
-    }
-    return {name: value for name, value in document.items() if value is not None}
-
-
-def read(document: Json, **fields: Any) -> Consent:
-    return consent(document, around(**fields), PURPOSES)[0]
 
 
 def instant(text: str) -> int:
     found = from_fhir(text)
     assert found is not None
     return found.time
-
-
-def case(name: str, expected: object, **fields: Any) -> object:
-    return pytest.param(fields, expected, id=name)
 
 
 def test_a_permit_is_read_whole() -> None:
@@ -109,7 +55,6 @@ def test_a_permit_is_read_whole() -> None:
 # --- what a version means ------------------------------------------------------------------------------------------
 
 MAY = instant("2024-05-01")
-MODIFIER = [{"url": "urn:example:not", "valueBoolean": True}]
 WHY_NOT = [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]
 NESTED = [{"type": "permit"}]
 
@@ -251,107 +196,6 @@ def test_its_scope(fields: Json, expected: str | Says) -> None:
 def test_its_recipients(fields: Json, expected: tuple[str, ...]) -> None:
     fact = read(a_document(provision=a_provision(**fields)))
     assert (fact.says, fact.recipients) == (PERMIT, expected)
-
-
-# --- what is no element of it --------------------------------------------------------------------------------------
-
-CODED = {"coding": [{"id": "1", "system": f"{TERMINOLOGY}/x", "version": "1", "code": "y", "display": "Y",
-                     "_display": {"extension": MODIFIER}, "userSelected": False}], "text": "Y"}  # fmt: skip
-PERIOD = {"start": "2024-05-02", "end": "2034-06-01"}
-CALLED = {
-    "reference": "Organization/h", "type": "Organization", "display": "The hospital",
-    "identifier": {"use": "official", "type": CODED, "system": "urn:x", "value": "1", "period": PERIOD,
-                   "assigner": {"display": "The state"}},
-}  # fmt: skip
-EVERYTHING = a_document(  # each element of FHIR R4 Consent, of its parts and of their types
-    meta={"versionId": "1", "lastUpdated": "2024-06-01T00:00:00Z", "source": "urn:x", "profile": ["urn:x"],
-          "security": CODED["coding"], "tag": CODED["coding"]},
-    language="en", _language={"extension": MODIFIER}, text={"status": "generated", "div": "<div/>"},
-    contained=[{"resourceType": "Organization", "id": "o", "name": "The hospital"}],
-    extension=[{"url": "urn:x", "extension": [{"url": "y", "valueString": "z"}]}], fhir_comments=["seen"],
-    identifier=[CALLED["identifier"]], category=[CODED], performer=[{"reference": "Patient/7"}], organization=[CALLED],
-    policy=[{"authority": "urn:x", "uri": "urn:y"}], policyRule=CODED,
-    sourceAttachment={"contentType": "text/plain", "language": "en", "data": "eA==", "url": "urn:x", "size": 1,
-                      "hash": "eA==", "title": "The form", "creation": "2024-05-01"},
-    verification=[{"verified": True, "verifiedWith": CALLED, "verificationDate": "2024-05-01"}],
-    provision=a_provision(
-        id="1", period=PERIOD, dataPeriod=PERIOD, securityLabel=CODED["coding"], code=[CODED],
-        data=[{"meaning": "instance", "reference": CALLED}], provision=[a_provision(type="deny", code=[CODED])],
-        **{"class": CODED["coding"]},
-    ),
-)  # fmt: skip
-UNREAD = {"extension", "contained", "text", "_language", "_display"}
-Place = tuple[str | int, ...]
-
-
-def places(tree: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Everything in a document that is read or could be, and where it stands."""
-    yield path, tree
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for name, value in inner:
-        if name not in UNREAD or isinstance(value, str):
-            yield from places(value, (*path, name))
-
-
-def with_(document: Json, path: Place, value: object) -> Json:
-    """The document with something else at a place, or with one thing more."""
-    whole = copy.deepcopy(document)
-    part: Any = whole
-    for name in path[:-1]:
-        part = part[name]
-    part[path[-1]] = value
-    return whole
-
-
-PARTS = [path for path, value in places(EVERYTHING) if isinstance(value, dict)]
-NAMED_PARTS = [pytest.param(path, id=".".join(map(str, path)) or "the root") for path in PARTS]
-
-
-def test_every_element_of_it_may_be_there() -> None:
-    assert read(EVERYTHING).says is PERMIT
-    assert len(PARTS) > 40
-
-
-@pytest.mark.parametrize("path", NAMED_PARTS)
-@pytest.mark.parametrize("key", ["unheard-of", "modifierExtension", "_system", "_code", "_reference", "_end"])
-def test_what_is_no_element_is_not_understood(path: Place, key: str) -> None:
-    assert read(with_(EVERYTHING, (*path, key), MODIFIER)).says is UNCLEAR
-
-
-@pytest.mark.parametrize("nothing", [None, "", [], {}], ids=repr)
-def test_what_is_there_but_empty_is_not_understood(nothing: object) -> None:
-    """No element of FHIR's JSON is null or empty; one that is could be a criterion that somebody lost."""
-    tried = [path for path, _ in places(EVERYTHING) if path and path[0] != "patient"]
-    assert len(tried) > 150
-    for path in tried:
-        assert read(with_(EVERYTHING, path, nothing)).says is UNCLEAR, path
-
-
-@pytest.mark.parametrize(
-    "path",
-    [("extension", 0), ("extension", 0, "extension", 0), ("contained", 0), ("text",), ("_language",),
-     ("category", 0, "coding", 0, "_display")],
-)  # fmt: skip
-def test_a_modifier_of_what_nobody_reads(path: Place) -> None:
-    assert read(with_(EVERYTHING, (*path, "unheard-of"), MODIFIER)).says is PERMIT
-    assert read(with_(EVERYTHING, (*path, "modifierExtension"), MODIFIER)).says is UNCLEAR
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        case("a permit", [UNCLEAR]),
-        case("a denial", [UNCLEAR, DENY], provision=a_provision(type="deny")),
-        case("an exception", [UNCLEAR, DENY],
-             provision=a_provision(provision=[{"type": "deny", "purpose": coded("v3-ActReason", "HMARKT")["coding"]}])),
-        case("rejected", [UNCLEAR, DENY], status="rejected"),
-        case("inactive", [UNCLEAR, ENDS], status="inactive"),
-        case("entered in error", [UNCLEAR, VOID], status="entered-in-error"),
-    ],
-)  # fmt: skip
-def test_what_is_denied_or_ended_without_a_doubt_is_so_all_the_same(fields: Json, expected: list[Says]) -> None:
-    facts = consent(a_document(decision="permit", **fields), around(), PURPOSES)
-    assert [fact.says for fact in facts] == expected
 
 
 @pytest.mark.parametrize("profile", ["root-is-rule", "root-is-context"])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fhir_consents import CALLED, MODIFIER, PURPOSES, a_document, a_provision, coded, places, with_
 from hospital_files import by_identifier, debug_log, decide, ndjson, payloads, permit, records
-from test_fhir_consent import CALLED, MODIFIER, PURPOSES, a_document, a_provision, coded, places, with_
 
 from pipelines import policy as policies
 from pipelines.simulated import feeds

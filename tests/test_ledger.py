@@ -1,13 +1,11 @@
-"""Consecutive runs over one ledger act as one stream: what is held, what is taken back, what no crash undoes."""
+"""Consecutive runs over one ledger act as one stream: what is held and taken back, and whose ledger is refused."""
 
 import json
-import multiprocessing
-import os
 import re
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from builders import PATIENT, a_consent, a_milestone
-from hospital_files import admission, by_identifier, command, lines, ndjson, payloads, permit, records, rows, tree
+from deliveries import WHO, Place, discharge, refused, signed, stored
+from hospital_files import admission, command, payloads, permit, records, rows, tree
 
-from pipelines import keys, options, outputs
+from pipelines import keys, options
 from pipelines import ledger as ledgers
 from pipelines import policy as policies
 from pipelines.ledger import LedgerRef, Run
 from pipelines.outputs import STAGED
-from pipelines.run import Done
 from pipelines.run import run as do
 from pipelines.vault import VaultRef
 from schemas.errors import ConfigurationError, LimenError, SourceHeld, StoreError
@@ -31,54 +29,10 @@ from schemas.opaque import plain
 from schemas.timeline import Row, Timeline, pack, unpack
 from transforms.timeline import coarse
 
-WHO = by_identifier("urn:id:GENERAL", "4711")
-SAID = {"dateTime": "2026-03-01T00:00:00Z"}
-
-
-class Place:
-    """One ledger, its state and its output folder; each delivery is a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state, self.output, self.ledger = folder / "state", folder / "out", folder / "ledger.sqlite"
-
-    def deliver(self, name: str, *messages: dict[str, Any] | bytes) -> Path:
-        feeds = self.folder / "feeds" / name
-        feeds.mkdir(parents=True, exist_ok=True)
-        ndjson(feeds / "a.ndjson", [one for one in messages if isinstance(one, dict)])
-        if not (feeds / "a.ndjson").read_bytes():
-            (feeds / "a.ndjson").unlink()
-        if plain_messages := [one for one in messages if isinstance(one, bytes)]:
-            (feeds / "b.hl7").write_bytes(b"".join(plain_messages))
-        return feeds
-
-    def request(self, feeds: Path, as_of: str | None, **changed: Any) -> options.Request:
-        given = {"output": self.output, "state": self.state, "policy": None, "ledger": self.ledger, **changed}
-        return options.request([str(feeds)], as_of=as_of, flags=[], **given)
-
-    def run(self, as_of: str | None, *messages: dict[str, Any] | bytes, name: str = "", **changed: Any) -> Done:
-        return do(self.request(self.deliver(name or str(as_of), *messages), as_of, **changed))
-
-    def lines(self) -> list[dict[str, Any]]:
-        """All lines for the CRM of one route, in the order of their runs."""
-        return [json.loads(line) for line in lines(self.output, "crm/patient-support")]
-
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-def signed(name: str = "c1", version: int = 1, **changes: Any) -> dict[str, Any]:
-    return permit(WHO, name, meta={"versionId": str(version)}, **{**SAID, **changes})
-
-
-def refused(version: int, day: str) -> dict[str, Any]:
-    return signed(version=version, dateTime=day, provision={"type": "deny"})
-
-
-def discharge(name: str, end: str) -> dict[str, Any]:
-    return {"resourceType": "Encounter", "id": name, "status": "finished", "subject": WHO, "period": {"end": end}}
 
 
 def published(output: Path) -> dict[str, tuple[bytes, int]]:
@@ -112,13 +66,13 @@ def test_a_held_source_publishes_nothing_until_its_consent_is_sent_again(
     place: Place, cautious: Path, unread: dict[str, object]
 ) -> None:
     place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"), policy=cautious)
-    before, taken_in = published(place.output), _rows(place.ledger)
+    before, taken_in = published(place.output), stored(place.ledger)
     later = discharge("e2", "2026-03-04T10:00:00Z")
     nobody = {**refused(2, "2026-03-04T12:00:00Z"), **unread}
     with pytest.raises(SourceHeld, match="^the source is held, nothing was published: .*: 1; find .* feed check"):
         place.run("2026-03-05", later, nobody, policy=cautious)
     assert published(place.output) == before
-    assert _rows(place.ledger) == taken_in
+    assert stored(place.ledger) == taken_in
     assert json.loads((place.output / "summary.json").read_bytes())["unusable"] == ["the source is held"]
 
     done = place.run("2026-03-05", later, refused(2, "2026-03-04T12:00:00Z"), name="again", policy=cautious)
@@ -252,13 +206,13 @@ def test_a_second_delivery_is_repeated(place: Place) -> None:
 def test_the_same_run_again_changes_nothing(place: Place) -> None:
     place.run("2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"))
     place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"))
-    before, kept = tree(place.output), _rows(place.ledger)
+    before, kept = tree(place.output), stored(place.ledger)
     for day in ("2026-03-03", "2026-03-05"):
         feeds = place.folder / "feeds" / day
         assert do(place.request(feeds, day)).repeated
     changed = {name for name, content in tree(place.output).items() if before.get(name) != content}
     assert changed == {"summary.json"} and set(tree(place.output)) == set(before)
-    assert _rows(place.ledger) == kept
+    assert stored(place.ledger) == kept
 
 
 def test_a_day_of_aggregates_is_counted_once(place: Place) -> None:
@@ -298,7 +252,7 @@ def refusal(place: Place, *arguments: Any, **named: Any) -> str:
     def left() -> tuple[dict[str, Any], Any]:
         files = {name: content for name, content in tree(place.folder).items() if "feeds" not in name}
         kept = {name: content for name, content in files.items() if "ledger.sqlite" not in name}
-        return kept, _rows(place.ledger) if len(files.get("ledger.sqlite", (b"", 0))[0]) > 100 else None
+        return kept, stored(place.ledger) if len(files.get("ledger.sqlite", (b"", 0))[0]) > 100 else None
 
     before = left()
     with pytest.raises(ConfigurationError) as refused:
@@ -456,12 +410,12 @@ def test_a_ledger_does_not_go_back_by_itself(begun: Place, monkeypatch: pytest.M
 
 
 def test_looking_back_is_a_what_if(begun: Place, tmp_path: Path) -> None:
-    kept, vault = _rows(begun.ledger), VaultRef(str(begun.state)).open()
+    kept, vault = stored(begun.ledger), VaultRef(str(begun.state)).open()
     [record] = {one["record"] for one in begun.lines()}
     done = begun.run("2026-03-02", refused(2, "2026-03-01T12:00:00Z"), output=tmp_path / "back")
     assert done.summary["what_if"] is True and done.summary["retracted"] == 2
     assert {one["whatif"] for one in payloads(tmp_path / "back")} == {True}
-    assert _rows(begun.ledger) == kept and vault.resolve("crm|PATSUPPORT", plain(record))
+    assert stored(begun.ledger) == kept and vault.resolve("crm|PATSUPPORT", plain(record))
     assert refusal(begun, "2026-03-02", name="into the same folder").startswith(
         "--output: an --as-of before the ledger's last run is a what-if"
     )
@@ -471,9 +425,9 @@ def test_a_vault_that_is_gone_stops_the_run(begun: Place) -> None:
     """A new one would give every patient new records, and no denial would reach what is shown under the old ones."""
     for path in begun.state.glob("vault.sqlite*"):
         path.unlink()
-    kept = _rows(begun.ledger)
+    kept = stored(begun.ledger)
     assert refusal(begun, "2026-03-04").startswith("--state: the vault of the ledger's runs is gone; restore it")
-    assert _rows(begun.ledger) == kept and not (begun.state / "vault.sqlite").exists()
+    assert stored(begun.ledger) == kept and not (begun.state / "vault.sqlite").exists()
 
 
 def test_nothing_is_written_beside_what_is_no_ledger(place: Place) -> None:
@@ -483,7 +437,7 @@ def test_nothing_is_written_beside_what_is_no_ledger(place: Place) -> None:
 
 
 def test_an_unknown_timeline_or_a_broken_row_stops_the_run(begun: Place) -> None:
-    before = _rows(begun.ledger)
+    before = stored(begun.ledger)
     _change(begun.ledger, "UPDATE timelines SET timeline = zeroblob(length(timeline))")
     with pytest.raises(StoreError, match="ledger_row_corrupt"):
         begun.run("2026-03-04", refused(2, "2026-03-04"))
@@ -493,7 +447,7 @@ def test_an_unknown_timeline_or_a_broken_row_stops_the_run(begun: Place) -> None
     _change(begun.ledger, "DELETE FROM runs WHERE run = 'spoil'")
     with pytest.raises(StoreError, match="timeline_of_unknown_version"):
         begun.run("2026-03-04", refused(2, "2026-03-04"))
-    assert len(_rows(begun.ledger)["runs"]) == 1
+    assert len(stored(begun.ledger)["runs"]) == 1
 
 
 def test_two_runs_at_once_are_one(begun: Place) -> None:
@@ -515,113 +469,6 @@ def test_the_command_takes_a_ledger(
                        "--ledger", inside, "--as-of", day)  # fmt: skip
         assert (said.code, said.err) == (code, "")
     assert "held" in said.out
-
-
-# --- crashes --------------------------------------------------------------------------------------------------------
-
-STEPS = (
-    "before the commit", "in the commit", "after the commit", "manifest", "first file", "some files", "last file",
-    "staging cleared", "marked",
-)  # fmt: skip
-
-
-def _crashing(place: Place, feeds: Path, step: str) -> None:
-    """A process that is killed at a step of the second run's commit."""
-
-    def dies(
-        real: Callable[..., Any], at: int = 0, *, after: bool = False, when: Callable[..., bool] | None = None
-    ) -> Any:
-        calls = iter(range(1_000_000))
-
-        def call(*given: Any, **named: Any) -> Any:
-            if (when is None or when(*given)) and next(calls) == at:
-                if after:
-                    real(*given, **named)
-                os._exit(9)
-            return real(*given, **named)
-
-        return call
-
-    def publishes(source: Any, target: Any) -> bool:
-        return STAGED in str(source) and STAGED not in str(target)
-
-    store = ledgers.SqlLedger
-    if step == "before the commit":
-        store.commit = dies(store.commit)  # type: ignore[method-assign]
-    elif step == "in the commit":
-        ledgers._put = dies(ledgers._put, 1)
-    elif step == "after the commit":
-        store.commit = dies(store.commit, after=True)  # type: ignore[method-assign]
-    elif step == "manifest":
-        outputs.os.link = dies(os.link, after=True)  # type: ignore[assignment]
-    elif step == "staging cleared":
-        outputs.shutil.rmtree = dies(  # type: ignore[assignment]
-            shutil.rmtree, after=True, when=lambda path, **_: Path(path).parent.name == STAGED
-        )
-    elif step == "marked":
-        store.published = dies(store.published, after=True)  # type: ignore[method-assign]
-    else:
-        number = {"first file": 0, "some files": 2, "last file": 4}[step]
-        outputs.os.replace = dies(os.replace, number, after=True, when=publishes)  # type: ignore[assignment]
-    do(place.request(feeds, "2026-03-05"))
-
-
-@pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A first run, kept as it was before the second; and the second, which nothing disturbed."""
-    place = Place(tmp_path_factory.mktemp("clean"))
-    place.run(
-        "2026-03-03", signed(), discharge("e1", "2026-03-02T10:00:00Z"), admission("4711", "V1", "20260303100000")
-    )
-    shutil.copytree(place.folder, place.folder.parent / f"{place.folder.name}-before")
-    place.run("2026-03-05", refused(2, "2026-03-04T00:00:00Z"), b"MSH|broken", discharge("e9", "2026-03-04T23:00:00Z"))
-    return place
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_a_killed_run_loses_nothing_and_doubles_nothing(clean: Place, tmp_path: Path, step: str) -> None:
-    place = Place(tmp_path / "copy")
-    shutil.copytree(clean.folder.parent / f"{clean.folder.name}-before", place.folder)
-    feeds = Path(shutil.copytree(clean.folder / "feeds/2026-03-05", place.folder / "feeds/2026-03-05"))
-    process = multiprocessing.get_context("spawn").Process(target=_crashing, args=(place, feeds, step))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 9
-    evidence = {one["payload"] for one in records(place.output)}
-    assert {one["id"] for one in payloads(place.output)} <= evidence  # audit before effect, wherever it stopped
-
-    happened = step not in ("before the commit", "in the commit")
-    if happened and step != "marked" and not list(place.output.glob("crm/*/20260305*")):
-        with pytest.raises(ConfigurationError, match="not published yet"):
-            place.run("2026-03-06", output=tmp_path / "elsewhere", name="next")
-    assert do(place.request(feeds, "2026-03-05")).repeated == happened
-    assert sorted(lines(place.output)) == sorted(lines(clean.output))
-    assert rows(place.output) == rows(clean.output)
-    assert {name for name in tree(place.output) if "quarantine" not in name} == {
-        name for name in tree(clean.output) if "quarantine" not in name
-    }
-    theirs, ours = _opened(clean), _opened(place)
-    assert theirs == ours and len(ours) == 1
-    assert {row[5] for row in _rows(place.ledger)["runs"]} == {1}  # published
-
-
-def test_a_crashed_run_is_finished_by_the_next_one_too(clean: Place, tmp_path: Path) -> None:
-    """Whoever comes next with the ledger and the folder publishes what was committed."""
-    place = Place(tmp_path / "copy")
-    shutil.copytree(clean.folder.parent / f"{clean.folder.name}-before", place.folder)
-    feeds = Path(shutil.copytree(clean.folder / "feeds/2026-03-05", place.folder / "feeds/2026-03-05"))
-    process = multiprocessing.get_context("spawn").Process(target=_crashing, args=(place, feeds, "after the commit"))
-    process.start()
-    process.join(120)
-    place.run("2026-03-06")
-    assert {one["id"] for one in payloads(clean.output)} <= {one["id"] for one in payloads(place.output)}
-
-
-def _opened(place: Place) -> dict[bytes, Timeline]:
-    """Every timeline of the ledger; the names of patients are keyed, and the copies of a place share their keys."""
-    ledger = LedgerRef(str(place.ledger), str(place.state)).open()
-    names = [row[0] for row in _rows(place.ledger)["timelines"]]
-    return {name: unpack(blob) for name, blob in ledger.timelines(names, 0, 1, 0).items()}
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
@@ -649,14 +496,6 @@ def test_a_timeline_reads_back() -> None:
     assert unpack(pack(timeline)) == timeline and PATIENT.encode() in pack(timeline)
     with pytest.raises(StoreError, match="timeline_unreadable"):
         unpack(b"\x03\xc1")
-
-
-def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    with sqlite3.connect(path) as database:
-        return {
-            name: sorted(database.execute(f"SELECT * FROM {name}").fetchall())
-            for name in ("timelines", "runs", "routes", "standing")
-        }
 
 
 def _change(path: Path, statement: str) -> None:
