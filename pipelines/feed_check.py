@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.feed_shape import Shapes, apart
-from pipelines.sources import Span, find, read, spans
+from pipelines.inputs import find
+from pipelines.sources import Span, read, spans
 from schemas import feed_profile
 from schemas.errors import ConfigurationError, StoreError
 from schemas.event import Consent, Identity, Kind, Made, Milestone, Says
