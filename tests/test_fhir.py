@@ -16,7 +16,7 @@ from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around, split_reference
 from transforms.rules.hl7_events import read as read_hl7
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.timeline import advance
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))

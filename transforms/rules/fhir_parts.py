@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.sensitivity import Classes
 
 ABSENT = msgspec.Raw()  # an element that is not there; Raw reads any value of one that is

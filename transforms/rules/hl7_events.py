@@ -21,7 +21,8 @@ from schemas.outcome import Reason, Verdict
 from transforms.rules import contact, filters, hl7, hl7_consent, hl7_marks, hl7_patient
 from transforms.rules.hl7 import Hl7Message, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, Trigger, with_status
-from transforms.rules.identity import Reading, beside, idempotency_key, national_provider
+from transforms.rules.identity import beside, idempotency_key, national_provider
+from transforms.rules.reading import Reading
 from transforms.rules.sensitivity import adult_at, mark
 from transforms.rules.vocabulary import hl7_type, unrouted
 

@@ -17,7 +17,7 @@ from schemas.event import AnyFact
 from schemas.policy import RESTRICTED
 from transforms.rules import filters, hl7_patient
 from transforms.rules.hl7 import Hl7Message, Segment
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, distinguished, mark, placed, served
 
 CODED = (1, 4)  # of a CWE: the identifier and the alternate one

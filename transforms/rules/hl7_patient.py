@@ -10,7 +10,8 @@ Sources: HL7 v2.8 chapters 2A (CX) and 3 (PID, MRG); DESIGN section 3, Identity.
 from schemas.errors import MessageError
 from schemas.outcome import Reason
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
-from transforms.rules.identity import NEVER_SYSTEMS, Identifier, Reading, preferred
+from transforms.rules.identity import NEVER_SYSTEMS, Identifier, preferred
+from transforms.rules.reading import Reading
 
 
 def patient(people: list[Segment], header: Segment, reading: Reading) -> str:
