@@ -164,8 +164,9 @@ def timed(command: list[str]) -> tuple[float, int]:
 def stages(folder: Path, events: int) -> None:
     """Call each stage's function by hand on the same events, and print what it costs an event."""
     from pipelines import keys, policy
+    from pipelines.inputs import find
     from pipelines.sinks import StagedLog
-    from pipelines.sources import find, read, spans
+    from pipelines.sources import read, spans
     from pipelines.vault import VaultRef
     from schemas.instant import from_fhir
     from schemas.timeline import Moment

@@ -192,16 +192,16 @@ def feed_check(
     Example: limen feed check feeds/ --record general.json
     """
     from pipelines import feed_check as feeds
-    from pipelines import feed_report
+    from pipelines import feed_record, feed_report
     from pipelines import policy as policies
 
     known = policies.load(policy or policies.default())
-    before = None if profile is None else feeds.recorded(profile)
+    before = None if profile is None else feed_record.recorded(profile)
     if record is not None:
-        feeds.recordable(record)
+        feed_record.recordable(record)
     feed = feeds.check(paths, known, before)
     if record is not None:
-        feeds.record(feed.profile, record)
+        feed_record.record(feed.profile, record)
     if as_json:
         print(json.dumps(feed.as_json()))
         return

@@ -8,12 +8,10 @@ lists, and names that `feed_shape` found to be nobody's. Nothing is deduplicated
 `limen run`.
 """
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,9 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.feed_shape import Shapes, apart
-from pipelines.sources import Span, find, read, spans
+from pipelines.inputs import find
+from pipelines.sources import Span, read, spans
 from schemas import feed_profile
-from schemas.errors import ConfigurationError, StoreError
+from schemas.errors import ConfigurationError
 from schemas.event import Consent, Identity, Kind, Made, Milestone, Says
 from schemas.feed_profile import Drift, FeedProfile
 from schemas.instant import HOUR
@@ -245,8 +244,7 @@ def check(paths: Sequence[str], policy: Policy, recorded: FeedProfile | None = N
     try:
         inputs = find(paths)
     except ConfigurationError as error:  # of a path that `run` would call --input
-        problem, _, fix = str(error).removeprefix(f"{error.option}: ").rpartition("; ")
-        raise ConfigurationError("PATH", problem, fix) from None
+        raise ConfigurationError("PATH", error.problem, error.fix) from None
     tally, messages = Tally(policy, recorded), reader(policy)
     tally.feed.files.update(each.form.value for each in inputs)
     for piece in _watched(spans(inputs)):
@@ -269,40 +267,3 @@ def _watched(pieces: Sequence[Span]) -> Iterator[Span]:
         for piece in pieces:
             yield piece
             progress.advance(task, piece.end - piece.start)
-
-
-# --- the recorded profile ------------------------------------------------------------------------------------------
-
-
-def recorded(file: Path) -> FeedProfile:
-    """The profile in a file that `record` wrote. Raises ConfigurationError."""
-    try:
-        return feed_profile.decode(file.read_bytes())
-    except OSError:
-        raise ConfigurationError("--profile", f"{file} cannot be read", "record one with --record") from None
-    except ValueError:
-        raise ConfigurationError("--profile", f"{file} is no feed profile", "record one with --record") from None
-
-
-def recordable(file: Path) -> None:
-    """Raises ConfigurationError, before anything is read, if a profile cannot be written there."""
-    folder = file.absolute().parent
-    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError("--record", f"{file} cannot be written", "name a file in a folder that exists")
-    if file.exists():
-        try:
-            feed_profile.decode(file.read_bytes())
-        except (OSError, ValueError):  # it may be the feed itself
-            problem = f"{file} is there and no feed profile"
-            raise ConfigurationError("--record", problem, "name a new file, or the profile to replace") from None
-
-
-def record(profile: FeedProfile, file: Path) -> None:
-    """Write the profile, whole or not at all, over an older one if there is one."""
-    staged = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        staged.write_bytes(feed_profile.encode(profile))
-        staged.replace(file)
-    except OSError:
-        staged.unlink(missing_ok=True)
-        raise StoreError("profile_not_written") from None

@@ -14,7 +14,7 @@ from apache_beam.runners.runner import create_runner
 
 from pipelines import keys
 from pipelines import policy as policies
-from pipelines.sources import Input, find
+from pipelines.inputs import Input, find
 from pipelines.vault import FILE as VAULT
 from schemas.errors import ConfigurationError
 from schemas.instant import SECOND, day_of, from_fhir, micros, zone

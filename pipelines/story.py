@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from pipelines import keys, published
 from pipelines import policy as policies
-from pipelines.sources import Span, find, read, spans
+from pipelines.inputs import find
+from pipelines.sources import Span, read, spans
 from schemas.errors import ConfigurationError, LawBroken
 from schemas.event import AnyFact, Consent, Identity, Made, Mark, Milestone, Person, Says
 from schemas.instant import FOREVER, text_of

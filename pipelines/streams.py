@@ -1,4 +1,4 @@
-"""Files within files as streams of bytes: gzip, and the members of tar and zip archives, in bounded memory.
+"""Files, and files within files, as streams of bytes: gzip, and the members of tar and zip archives, in bounded memory.
 
 Nothing is written to disk and no member's name is followed or told. A stream gives what could be read before a fault,
 and then says that it is corrupt: damaged, cut off, encrypted, or unpacked beyond all measure.
@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, BinaryIO, Final, cast
 
+from pipelines.formats import recognise
 from schemas.message import Format
 
 LIMIT = 64_000_000
@@ -106,6 +107,24 @@ def unpacked(stream: Stream, budget: Budget) -> tuple[Stream, bool]:
     if head != _GZIP:
         return whole, False
     return Stream(gzip.GzipFile(fileobj=cast(BinaryIO, whole)).read1, budget), True
+
+
+def recognised(file: Stream, budget: Budget) -> tuple[Format, bool, Stream]:
+    """The format of a file, of what is in it if it is gzipped, whether it is, and its (unpacked) bytes."""
+    stream, gzipped = unpacked(file, budget)
+    head, form = b"", None
+    try:
+        while not form and len(head) <= LIMIT:
+            more = stream.read(max(CHUNK, len(head)))
+            head += more
+            form = recognise(head, whole=not more)
+    except Corrupt:
+        gzipped = gzipped and head != b""  # what only begins like gzip is taken as it is
+    if not form and len(head) > LIMIT and head.lstrip().startswith((b"{", b"[")):
+        form = Format.JSON  # no end of the line in sight: who reads it finds it too large
+    if not form or (form is Format.ZIP and gzipped):  # a zip archive is read from its end, so it cannot be in gzip
+        form = Format.UNKNOWN
+    return form, gzipped, Stream(stream.read, head=head)
 
 
 # --- Archives --------------------------------------------------------------------------------------------------------

@@ -91,7 +91,9 @@ RULES: Mapping[Reason, str] = {
     Reason.BAD_ENCODING: f"{_RULES}/hl7.py {_RULES}/hl7_events.py",
     Reason.NO_TYPE: f"{_RULES}/hl7_events.py",
     Reason.WRONG_ENVIRONMENT: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py",
-    Reason.NO_PATIENT: f"{_RULES}/hl7_events.py {_RULES}/fhir_events.py {_RULES}/fhir_patient.py",
+    Reason.NO_PATIENT: " ".join(
+        f"{_RULES}/{name}.py" for name in ("hl7_events", "hl7_patient", "fhir_events", "fhir_patient")
+    ),
     Reason.MALFORMED: " ".join(
         f"{_RULES}/{name}.py" for name in ("hl7", "hl7_events", "envelope", "fhir_events", "notification")
     ),

@@ -10,7 +10,7 @@ import pytest
 from schemas.event import Consent
 from transforms.rules.fhir_consent import consent
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 Json = dict[str, Any]
 Place = tuple[str | int, ...]

@@ -10,7 +10,7 @@ from schemas.instant import from_fhir
 from schemas.outcome import Reason
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))
 AROUND = Around(READING)

@@ -12,7 +12,7 @@ from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.tables import Tables
 from transforms.rules.timeline import advance
 

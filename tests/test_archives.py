@@ -16,8 +16,9 @@ import pytest
 from hospital_files import admission, by_identifier, command, decide, payloads, permit, records, tree
 
 from pipelines import streams
+from pipelines.inputs import find
 from pipelines.simulated import feeds
-from pipelines.sources import find, read, spans
+from pipelines.sources import read, spans
 from schemas.message import Format
 
 Files = list[tuple[str, bytes]]

@@ -18,7 +18,7 @@ from transforms.decode import reader
 from transforms.rules import hl7_events
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.recipe import compiled
 from transforms.rules.tables import Tables
 

@@ -13,7 +13,7 @@ from schemas.instant import BEGINNING
 from transforms.rules import hl7_events
 from transforms.rules.envelope import Envelopes
 from transforms.rules.fhir_parts import base_of
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 BASE = "https://e.example/fhir"
 RELATIVE, ABSOLUTE = "ehr\x1fPatient/7", f"{BASE}\x1fPatient/7"

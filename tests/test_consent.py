@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
 from schemas.outcome import Reason, Verdict
-from transforms.rules.consent import Scope, decide, ended, repeated, standing, until_majority
+from transforms.rules.consent import Scope, decide, standing, until_majority
+from transforms.rules.consent_versions import ended, repeated
 
 RELEASED = (Verdict.RELEASED, Reason.PERMITTED)
 FREE = (Verdict.RELEASED, Reason.NO_CONSENT_NEEDED)

@@ -20,8 +20,9 @@ from transforms.rules.consent import Scope
 from transforms.rules.consent_forms import profile
 from transforms.rules.envelope import Envelopes
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading, patient_key
+from transforms.rules.identity import patient_key
 from transforms.rules.jurisdiction import law_of
+from transforms.rules.reading import Reading
 from transforms.rules.sensitivity import adult_at, compiled
 from transforms.rules.timeline import advance
 

@@ -418,6 +418,7 @@ def test_reasons_come_with_the_verdicts_that_are_said(out: Path, deliveries: Pat
 
 CONSENT_RULES = (
     "consent",
+    "consent_versions",
     "consent_forms",
     "jurisdiction",
     "fhir_consent",

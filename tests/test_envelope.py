@@ -16,7 +16,7 @@ from transforms.rules import envelope, hl7_events
 from transforms.rules.envelope import NESTED, Envelopes, unambiguous
 from transforms.rules.envelope_parts import Counted
 from transforms.rules.fhir import NPI_SYSTEM
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 ENVELOPES = Envelopes(Reading("ehr", "UTF-8", UTC, ("MR", "")), {"HMARKT": ()}, hl7_events.read)
 HL7 = "MSH|^~\\&|EPIC|SITE|||20240501120000||ADT^A01|M1|P|2.5.1\rPID|1||42^^^MAIN^MR\r"

@@ -14,7 +14,7 @@ from transforms.rules import fhir_consent, fhir_criteria, fhir_events, hl7_event
 from transforms.rules.envelope_parts import Counted
 from transforms.rules.fhir import NPI_SYSTEM
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))
 AROUND = Around(READING)

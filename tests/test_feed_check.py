@@ -13,7 +13,7 @@ from hospital_files import Said, admission, by_identifier, command, ndjson, perm
 from test_canary import found_in
 from test_canary import write as canaries
 
-from pipelines import feed_check, feed_shape
+from pipelines import feed_record, feed_shape
 from pipelines.feed_check import Feed, check
 from pipelines.simulated import feeds
 from pipelines.simulated.simulate import simulate
@@ -461,7 +461,7 @@ def test_a_profile_is_read_as_strictly_as_it_is_written(spoil: Callable[[Json], 
     spoil(document)
     (tmp_path / "p.json").write_text(json.dumps(document))
     with pytest.raises(ConfigurationError, match="^--profile: .* is no feed profile; ") as refused:
-        feed_check.recorded(tmp_path / "p.json")
+        feed_record.recorded(tmp_path / "p.json")
     assert "Jane" not in str(refused.value)
 
 

@@ -23,7 +23,8 @@ from transforms.rules.consent_forms import Profile
 from transforms.rules.fhir_consent import consent
 from transforms.rules.fhir_criteria import PURPOSES_OF_USE, UNMARKED, Provision, classes
 from transforms.rules.fhir_parts import Around, Coding
-from transforms.rules.identity import Reading, patient_key
+from transforms.rules.identity import patient_key
+from transforms.rules.reading import Reading
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import CONFIDENTIALITY, Sensitivity
 

@@ -19,7 +19,7 @@ from transforms.rules import hl7_events
 from transforms.rules.consent_forms import Form, Profile
 from transforms.rules.consent_forms import profile as profile_of
 from transforms.rules.envelope import Envelopes
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 PERMIT, DENY, ENDS, VOID, UNCLEAR, NOTHING = (
     Says.PERMIT, Says.DENY, Says.ENDS, Says.VOID, Says.UNCLEAR, Says.NOTHING,

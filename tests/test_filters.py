@@ -16,7 +16,7 @@ from transforms.decode import reader
 from transforms.rules import fhir_events, hl7_events
 from transforms.rules.fhir_parts import Around
 from transforms.rules.filters import AND, OR, Filters, stated, takes
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.timeline import advance
 
 BOTH = frozenset({"service", "location"})

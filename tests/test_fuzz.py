@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pipelines import sources
 from pipelines.formats import recognise
+from pipelines.inputs import find
 from pipelines.simulated.simulate import simulate
 from schemas.event import Consent, Identity, Mark, Milestone, Person, decode, encode
 from schemas.message import Format, Message
@@ -100,7 +101,7 @@ def test_any_file_is_read(
 ) -> None:
     path = tmp_path_factory.mktemp("fuzz", numbered=True) / "file"
     path.write_bytes(b"".join(pieces))
-    inputs, messages = sources.find([str(path)]), 0
+    inputs, messages = find([str(path)]), 0
     for span in sources.spans(inputs, block_bytes=grid):
         for block in sources.read(span, limit=100, chunk=16):
             for message in block.messages:

@@ -10,7 +10,7 @@ from schemas.instant import DAY, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent_forms import Form, Profile
 from transforms.rules.hl7_events import read
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 YEAR = 365 * DAY
 FORM = Form(("HCPVISIBLE", "PATSUPPORT"), ("Organization/crm",), ("disclose",), None, YEAR)

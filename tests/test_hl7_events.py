@@ -9,7 +9,7 @@ from schemas.event import AnyFact, Identity, Made, Milestone, Person
 from schemas.instant import DAY, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules.hl7_events import read
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", "MRN", "EPI", "PI", ""))
 NPI, OTHER_NPI = "1234567893", "1245319599"

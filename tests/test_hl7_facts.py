@@ -19,7 +19,8 @@ from schemas.event import Milestone
 from schemas.instant import DAY, MINUTE, from_fhir, from_hl7
 from transforms.rules import fhir_events, hl7
 from transforms.rules.hl7_events import read
-from transforms.rules.identity import SEPARATOR, Reading
+from transforms.rules.identity import SEPARATOR
+from transforms.rules.reading import Reading
 
 CORPUS = os.environ.get("LIMEN_CORPUS")
 pytestmark = pytest.mark.skipif(CORPUS is None, reason="LIMEN_CORPUS is not set")

@@ -19,7 +19,7 @@ from schemas.source import Source, TriggerName
 from transforms.decode import reader
 from transforms.rules.hl7_events import read
 from transforms.rules.hl7_triggers import TRIGGERS, Means
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 
 READING = Reading("ehr", "UTF-8", UTC, ("MR", ""))
 PAGE = (Path(__file__).parent.parent / "docs/hl7.md").read_text()

@@ -16,8 +16,8 @@ from schemas.event import Made
 from transforms.rules import hl7_events
 from transforms.rules.envelope import Envelopes
 from transforms.rules.envelope_parts import Counted
-from transforms.rules.identity import Reading
 from transforms.rules.notification import Gaps
+from transforms.rules.reading import Reading
 
 Json = dict[str, Any]
 ENVELOPES = Envelopes(Reading("ehr", "UTF-8", UTC, ("MR", "")), {}, hl7_events.read)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.inputs import find
 from pipelines.simulated.hospital import START
 from pipelines.simulated.simulate import Simulated, simulate
 from pipelines.simulated.truth import CRM, ROUTES
-from pipelines.sources import find, read, spans
+from pipelines.sources import read, spans
 from schemas.errors import ConfigurationError
 from schemas.event import AnyFact, Made, Milestone
 from schemas.instant import from_fhir, text_of

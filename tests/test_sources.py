@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from pipelines import streams
 from pipelines.formats import BOM, recognise
-from pipelines.sources import Input, ReadBlocks, Span, find, read, spans
+from pipelines.inputs import Input, find
+from pipelines.sources import ReadBlocks, Span, read, spans
 from schemas.errors import ConfigurationError, StoreError
 from schemas.message import Format, Message
 

@@ -12,9 +12,10 @@ import pytest
 from hospital_files import Said, command, decide
 
 from pipelines import keys, options, run
+from pipelines.inputs import find
 from pipelines.simulated.simulate import simulate
 from pipelines.simulated.truth import CRM
-from pipelines.sources import find, read, spans
+from pipelines.sources import read, spans
 from pipelines.story import Became, Story, _line, story
 from pipelines.vault import VaultRef
 from schemas.errors import ConfigurationError, LawBroken

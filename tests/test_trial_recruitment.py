@@ -14,7 +14,7 @@ from schemas.timeline import Timeline
 from transforms.decode import reader
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.recipe import compiled
 from transforms.rules.routing import rules
 from transforms.rules.tables import Tables, tables

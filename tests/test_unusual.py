@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hospital_files import admission, decide
 
-from pipelines.sources import find, read, spans
+from pipelines.inputs import find
+from pipelines.sources import read, spans
 from schemas.policy import Policy
 from transforms.decode import reader
 

@@ -18,21 +18,21 @@ from msgspec.structs import force_setattr
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Consent, Judgement, Made, Milestone, encode
-from schemas.instant import BEGINNING, FOREVER, zone
+from schemas.instant import BEGINNING, FOREVER
 from schemas.keyset import KeyPurpose, Keyset
 from schemas.message import Block, Format, Message
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy
 from schemas.seal import QUARANTINE_INFO, Quarantined, seal
 from schemas.stores import Opens
-from transforms.rules import consent_forms, filters, hl7_events, sensitivity
+from transforms.rules import hl7_events, reading
 from transforms.rules.digests import Mac, keyed
 from transforms.rules.envelope import Envelopes
 from transforms.rules.envelope_parts import Counted
-from transforms.rules.identity import Reading, shard_of
+from transforms.rules.identity import shard_of
+from transforms.rules.reading import Reading
 from transforms.rules.rejection import rejected
 from transforms.rules.signed_verdicts import SignedVerdicts
-from transforms.rules.tables import tables
 
 _LOG = logging.getLogger("limen.decode")
 REMEMBERED = 100_000  # patients whose shard a worker remembers
@@ -162,23 +162,8 @@ class _Reader:
 
 def reader(policy: Policy, verdicts: SignedVerdicts | None = None) -> _Reader:
     """The reader of the policy's source. `verdicts`: reads those of reviewers, for which it takes keys."""
-    source = policy.source
-    triggers = None if source.triggers is None else frozenset(source.triggers)
-    in_production = policy.environment == "production"
-    local = zone(source.zone)
-    reading = Reading(
-        source.name,
-        source.charset,
-        local,
-        policy.identity_types,
-        triggers,
-        in_production,
-        sensitivity.compiled(policy),
-        tables(policy),
-        consent_forms.profile(policy),
-        filters.read_for(policy),
-    )
-    return _Reader(reading, Envelopes(reading, policy.purposes, hl7_events.read, verdicts))
+    profile = reading.of(policy)
+    return _Reader(profile, Envelopes(profile, policy.purposes, hl7_events.read, verdicts))
 
 
 def _dated(fact: AnyFact) -> int:

@@ -5,7 +5,8 @@ Read top to bottom; nothing here knows a clock, a file or a message format. A `C
 one document, and stands for itself: what a nested provision inherits or excepts, its reader has worked out already.
 
     1. denials    what the patient refused, and since when
-    2. permits    what the patient allowed: for this purpose, this recipient, this action, and until when
+    2. permits    what the patient allowed: for this purpose, this recipient, this action, and until when; what other
+                  versions and copies of the same document do to it stands in `consent_versions`
     3. standing   both together: how a patient stands on one route at the horizon
     4. decide     one event against that standing
 
@@ -27,9 +28,9 @@ from msgspec.structs import replace
 from schemas.event import ALSO, Consent, Kind, Says
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
+from transforms.rules.consent_versions import contradicted, ended
 
 DISCLOSE = "disclose"
-ENDINGS = frozenset({Says.DENY, Says.ENDS, Says.VOID})  # what takes a permit back, from whatever source
 HARMLESS = frozenset({"collect", "correct"})  # a denial of these alone leaves disclosure as it is
 
 
@@ -135,65 +136,6 @@ def _names(consent: Consent, classes: Sequence[str]) -> bool:
 def _is(actor: str, recipients: frozenset[str]) -> bool:
     """Is an actor the recipient? Every name that the document gives it must be one of the recipient's."""
     return recipients.issuperset(actor.split(ALSO))
-
-
-def contradicted(consent: Consent, consents: Sequence[Consent]) -> bool:
-    """Two copies of one version (or of one message) that differ ground nothing."""
-    return any(
-        other.what != consent.what
-        and (other.key == consent.key or (other.consent == consent.consent and other.version == consent.version))
-        for other in consents
-    )
-
-
-def newer(other: Consent, consent: Consent) -> bool:
-    """Is `other` a newer version of the same Consent? Versions of different sorts (a number, a time of update, a text)
-    cannot be compared: each counts as newer than the other, so that an ending is never overlooked; nor is one that
-    came by another source under the same id."""
-    if other.consent != consent.consent:
-        return other.says in ENDINGS and _id(other) == _id(consent)
-    if other.version == consent.version:
-        return False
-    comparable = _comparable(other, consent)
-    return not comparable or other.version > consent.version
-
-
-def _comparable(other: Consent, consent: Consent) -> bool:
-    """Can it be told which of two versions is the newer one?"""
-    (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
-    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
-
-
-def repeated(permit: Consent, consents: Sequence[Consent]) -> set[bytes]:
-    """The versions (`what`) that hold the very same permit and cannot be compared with its own, as when one system
-    sends a Consent with its version and another without: whichever is the newer one, the permit stands."""
-    unsure = [one for one in consents if not _comparable(one, permit)]
-    name = {"key": permit.key, "version": permit.version, "what": permit.what}  # all but these must be equal
-    return {one.what for one in unsure if replace(one, **name) == permit}
-
-
-def _id(consent: Consent) -> str:
-    """The id of a Consent whatever source it came by."""
-    return consent.consent.rpartition("|")[2]
-
-
-def ended(consent: Consent, consents: Sequence[Consent]) -> int | None:
-    """When a permit ends, its newer versions counted; None if one of them takes it back from the start, or if the law
-    does not let it permit anything."""
-    end = consent.end
-    if end == BEGINNING:
-        return None
-    again = repeated(consent, consents)
-    for other in consents:
-        if other.what in again or not newer(other, consent):
-            continue
-        if other.says is Says.VOID or (other.says is Says.DENY and other.rule == 0):  # it permits nothing at all
-            return None
-        if other.says is Says.ENDS:
-            end = min(end, other.given)
-        else:  # a newer version replaces this one from when it takes effect
-            end = min(end, max(other.given, other.start))
-    return end
 
 
 def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Consent]:

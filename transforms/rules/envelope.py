@@ -19,8 +19,8 @@ from schemas.verdict import TYPE as VERDICT
 from transforms.rules import fhir, fhir_consent, fhir_events
 from transforms.rules.envelope_parts import Bundle, Carried, CloudEvent, Counted, Entry
 from transforms.rules.fhir_parts import Around, base_of, modified
-from transforms.rules.identity import Reading
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
+from transforms.rules.reading import Reading
 from transforms.rules.rejection import may_hold_consent, rejected
 from transforms.rules.signed_verdicts import SignedVerdicts
 from transforms.rules.vocabulary import OTHER, RESOURCE_TYPES, unrouted

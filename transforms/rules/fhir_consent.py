@@ -25,8 +25,8 @@ from schemas.event import Consent, Says, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason
 from transforms.rules import fhir_provision
-from transforms.rules.consent import ENDINGS
 from transforms.rules.consent_forms import form_of
+from transforms.rules.consent_versions import ENDINGS
 from transforms.rules.fhir import also_called, containing, key_of, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_consent_source import Source, source

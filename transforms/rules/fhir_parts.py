@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from transforms.rules.identity import Reading
+from transforms.rules.reading import Reading
 from transforms.rules.sensitivity import Classes
 
 _NONE: Mapping[str, Any] = MappingProxyType({})  # shared: a new dict for each message costs more

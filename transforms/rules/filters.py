@@ -18,7 +18,6 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from schemas.policy import Policy
 from transforms.rules.fhir import is_numbered, is_patient
 from transforms.rules.fhir_parts import (
     Appointment,
@@ -47,13 +46,6 @@ class Filters(NamedTuple):
     programmes: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
     locations: frozenset[str] = frozenset()
-
-
-def read_for(policy: Policy) -> frozenset[str]:
-    """The values that some route filters on: only these are read."""
-    every = [route.filters for route in policy.routes]
-    by = {"service": any(one.services for one in every), "location": any(one.locations for one in every)}
-    return frozenset(name for name, filtered in by.items() if filtered)
 
 
 # --- what passes ---------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason
 from transforms.rules.consent_forms import Form, form_of
 from transforms.rules.hl7 import NULL, Segment
-from transforms.rules.identity import Reading, idempotency_key
+from transforms.rules.identity import idempotency_key
+from transforms.rules.reading import Reading
 
 STATUSES = {
     "A": Says.PERMIT,

@@ -2,48 +2,34 @@
 
     time     EVN-6 (event occurred), else EVN-2 (recorded), else MSH-7 (sent)
     visit    PV1-19; for SIU the placer SCH-1, else the filler SCH-2
-    patient  PID-3 in the order of the policy's identifier types; system from CX.4, else the sender (MSH-4, else MSH-3)
+    patient  PID-3, MRG-1, -2, -4: `hl7_patient`
     class    PV1-2 (HL7 table 0004)
     npi      PV1-7, -8, -17 (attending, referring, admitting), only where stated to be a National Provider Identifier
     channel  PID-13, PID-14: of what kind the contact of the first rank is
+    person   PID-7 (age), PID-29, PID-30, PV1-36 (death)
     filters  PV1-3, PV1-10, AIL-3, AIS-3, where a route filters on them: `filters`
-    marks    MSH-4, PV1-3, PV1-10, PV1-16, PV2-3, PV2-22, DG1-3, ARV (sensitivity), on whatever message; PID-7, PID-29,
-             PID-30 (age, death)
+    marks    of what is specially protected, on whatever message: `hl7_marks`
     consent  CON, on whatever message: `hl7_consent`
 
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
-import re
-from collections.abc import Container, Iterable
-
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
-from schemas.policy import RESTRICTED
-from transforms.rules import contact, filters, hl7, hl7_consent
-from transforms.rules.hl7 import Hl7Message, Repetition, Segment
+from transforms.rules import contact, filters, hl7, hl7_consent, hl7_marks, hl7_patient
+from transforms.rules.hl7 import Hl7Message, Segment
 from transforms.rules.hl7_triggers import TRIGGERS, Means, Trigger, with_status
-from transforms.rules.identity import (
-    NEVER_SYSTEMS,
-    Identifier,
-    Reading,
-    beside,
-    idempotency_key,
-    national_provider,
-    preferred,
-)
-from transforms.rules.sensitivity import Classes, Sensitivity, adult_at, diagnosed, distinguished, mark, placed, served
+from transforms.rules.identity import beside, idempotency_key, national_provider
+from transforms.rules.reading import Reading
+from transforms.rules.sensitivity import adult_at, mark
 from transforms.rules.vocabulary import hl7_type, unrouted
 
 # Bound once: each look-up of an enum's member costs.
 MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
-CODED = (1, 4)  # of a CWE: the identifier and the alternate one
-MARKING = re.compile("\r(ARV|DG1|PV1|PV2|SCH)")  # segments that may mark; each look at a long message costs
-OF_THE_PERSON = frozenset({"ADT^A28", "ADT^A31"})  # HL7 v2.8, 3.3.28 and 3.3.31: about no visit, whatever PV1 says
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
 NPI_OID = "2.16.840.1.113883.4.6"
 
@@ -81,30 +67,33 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
         if meaning is None or code != "ADT" or not _tells_of_death(message):
-            return [unrouted(hl7_type(code, trigger), Reason.NO_ROUTE), *_marks(message, header, kind, reading)]
+            return [
+                unrouted(hl7_type(code, trigger), Reason.NO_ROUTE),
+                *hl7_marks.marks(message, header, kind, reading),
+            ]
         meaning = Trigger(DEMOGRAPHICS)  # whatever else the message says
     means, kinds = meaning
     if reading.production and header.value(11) != "P":
         raise MessageError(Reason.WRONG_ENVIRONMENT)
     person = people[0] if (people := message.every("PID")) else None
-    patient = "" if means is IDENTITY else _patient(people, header, reading)
+    patient = "" if means is IDENTITY else hl7_patient.patient(people, header, reading)
     if means is DEMOGRAPHICS:
         if person is None or not patient:
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
-        return [Person(key, patient, kind, adult, died, counted=True), *_marks(message, header, kind, reading)]
+        return [Person(key, patient, kind, adult, died, counted=True), *hl7_marks.marks(message, header, kind, reading)]
 
     found = _time(header, recorded, reading)
     if means is IDENTITY:
-        told = _sides(message, header, reading)
+        told = hl7_patient.sides(message, header, reading)
         time = found.time + found.span if found else FOREVER  # of unknown date: no consent is known to come after it
         what = digest(told, time)[:16]
         key = _key(header, kind, told[0], what, reading, (source, native, envelope))
         facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
         if person is not None and _died(person, message.first("PV1")):
             facts += [beside(side, kind, BEGINNING, died=True) for side in told]
-        return facts + _marks(message, header, kind, reading, told)
+        return facts + hl7_marks.marks(message, header, kind, reading, told)
 
     if person is None or not patient:
         raise MessageError(Reason.NO_PATIENT)
@@ -115,7 +104,9 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     values = {} if cancels else _values(message, person, visited, reading.filtered)
     what = content_of(patient, kinds[0], visit, moment, span, values, cancels)
     key = _key(header, kind, patient, what, reading, (source, native, envelope))
-    classes = _classes(message, message.names(MARKING), header, visited, schedule, reading.sensitivity)
+    classes = hl7_marks.classes(
+        message, message.names(hl7_marks.MARKING), header, visited, schedule, reading.sensitivity
+    )
     milestone = Milestone(
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=also,
         related=related,
@@ -159,7 +150,7 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
         raise MessageError(Reason.WRONG_ENVIRONMENT)
     people = message.every("PID")
     sides = [fact.patient for fact in facts if isinstance(fact, Identity)] if len(people) > 1 else []
-    patients = sides or [_patient(people, header, reading) or facts[0].patient]
+    patients = sides or [hl7_patient.patient(people, header, reading) or facts[0].patient]
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
     signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
@@ -172,63 +163,6 @@ def _beside(person: Segment, visited: Segment | None, milestone: Milestone, read
     if not died and adult == BEGINNING:
         return []
     return [beside(milestone.patient, milestone.type, adult, died)]
-
-
-def _classes(
-    message: Hl7Message,
-    names: Container[str],
-    header: Segment,
-    visited: Segment | None,
-    schedule: Segment | None,
-    known: Sensitivity,
-) -> Classes:
-    """Of what specially protected information it is, sorted: by its unit (MSH-4), service (PV1-10, SCH-7, SCH-8,
-    AIS-3), place (PV1-3, AIL-3) and diagnoses (DG1-3, PV2-3). Visit protection (PV2-22) and an access restriction (ARV)
-    do not say why. `names` are those of the segments that it may have and that mark."""
-    found = known.facilities.get(header.value(4).strip().upper(), ()) if known.facilities else ()
-    if "ARV" in names and message.first("ARV") is not None:
-        found += (RESTRICTED,)
-    codes: list[str] = []
-    for segment in message.every("DG1") if "DG1" in names else ():
-        codes += segment.texts(3, *CODED)
-    protection = message.first("PV2") if "PV2" in names else None
-    if protection is not None:
-        if protection.value(22).upper() == "Y":
-            found += (RESTRICTED,)
-        codes += protection.texts(3, *CODED)
-    if codes:
-        found += diagnosed(codes, known)
-    if visited is not None:
-        found += placed(visited.texts(3, *filters.PLACED), known)
-        found += served(visited.texts(10, *CODED), known)
-        if known.vips and visited.field(16):
-            found += distinguished(visited.texts(16, *CODED), known)
-    if schedule is not None:
-        found += served(schedule.texts(7, *CODED) + schedule.texts(8, *CODED), known)
-        for booked in message.every("AIS"):
-            found += served(booked.texts(3, *CODED), known)
-        for booked in message.every("AIL"):
-            found += placed(booked.texts(3, *filters.PLACED), known)
-    return tuple(sorted(set(found))) if found else found
-
-
-def _marks(
-    message: Hl7Message, header: Segment, kind: str, reading: Reading, patients: Iterable[str] = ()
-) -> list[AnyFact]:
-    """What a message that states no milestone marks: its visit, by all of its numbers; without one, or if
-    one of several visits has none, its patient as a whole. One that names several patients or visits marks them all."""
-    names, known = message.names(MARKING), reading.sensitivity
-    schedule = message.first("SCH") if "SCH" in names else None
-    visits = message.every("PV1") if names.count("PV1") > 1 else [one for one in (message.first("PV1"),) if one]
-    found = {c for one in visits or (None,) for c in _classes(message, names, header, one, schedule, known)}
-    if not found or (reading.production and header.value(11) != "P"):
-        return []
-    numbers = [schedule.value(1), schedule.value(2)] if schedule is not None else []
-    numbers += [visit.value(field) for visit in visits for field in (19, 50) if visit.value(19)]
-    if kind in OF_THE_PERSON or (len(visits) > 1 and not all(visit.value(19) for visit in visits)):
-        numbers = []
-    people = {*patients} or _patients(message.every("PID"), header, reading)
-    return [mark(patient, numbers, found) for patient in sorted(people) if patient]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
@@ -276,56 +210,11 @@ def _key(
     return idempotency_key(origin, kind, patient, header.value(10), header.value(7) or what.hex(), what)
 
 
-def _patient(people: list[Segment], header: Segment, reading: Reading) -> str:
-    """The patient key of a message that is about one patient; "" if it cannot be read. Raises NO_PATIENT if the PID
-    segments of its groups name several: nobody says which of them the rest is about."""
-    keys = _patients(people, header, reading) or {""}
-    if len(keys) > 1:
-        raise MessageError(Reason.NO_PATIENT)
-    return keys.pop()
-
-
-def _patients(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
-    """The patient key of each PID segment; "" if it cannot be read."""
-    return {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people}
-
-
-def _sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:
-    """The patient keys of a merge, sorted: of every identifier in PID-3 and MRG-1, -2 and -4, of whatever type."""
-    found = [
-        identifier
-        for name, fields in (("PID", (3,)), ("MRG", (1, 2, 4)))
-        for segment in message.every(name)
-        for field in fields
-        for identifier in _identifiers(segment.repeats(field), header)
-    ]
-    told = {preferred([one], (*reading.identity_types, one.type)) for one in found} - {""}
-    if not told:
-        raise MessageError(Reason.NO_PATIENT)
-    return tuple(sorted(told))
-
-
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
     """The first of the three that is stated. If it cannot be read to the day no other one is taken instead: nobody
     knows when it happened."""
     stated = recorded.value(6) or recorded.value(2) if recorded is not None else ""
     return from_hl7(stated or header.value(7), reading.zone)
-
-
-def _identifiers(repetitions: list[Repetition], header: Segment) -> list[Identifier]:
-    """CX repetitions: CX.1 value, CX.4 assigning authority (HD), CX.5 type."""
-    found = []
-    for one in repetitions:
-        namespace, universal = one.value(4, 1), one.value(4, 2)
-        if universal and f"urn:oid:{universal}" in NEVER_SYSTEMS:  # whatever the namespace before it says
-            continue
-        if namespace or not universal:
-            system = namespace or header.value(4) or header.value(3)
-            system = f"urn:id:{system}" if system else ""
-        else:
-            system = f"urn:oid:{universal}"
-        found.append(Identifier(system, one.value(1).strip(), one.value(5)))
-    return found
 
 
 def _provider(visited: Segment) -> str:

@@ -7,14 +7,10 @@ Patient in the same Bundle, else (source, reference), so that a Consent and an E
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.event import Person, digest
-from transforms.rules.consent_forms import Profile
-from transforms.rules.sensitivity import Sensitivity
-from transforms.rules.tables import Tables
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
 NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
@@ -22,21 +18,6 @@ NEVER_SYSTEMS = frozenset(  # the social security number as FHIR, an OID and HL7
     {"http://hl7.org/fhir/sid/us-ssn", "urn:oid:2.16.840.1.113883.4.1", "urn:id:USSSA", "urn:id:SSA", "urn:id:SSN"}
 )
 _DOUBLED = str.maketrans("0123456789", "0246813579")  # a figure doubled, its own figures added up
-
-
-class Reading(NamedTuple):
-    """How a source is to be read: its profile in the policy."""
-
-    source: str  # the policy's name for the feed
-    charset: str  # of HL7 messages that declare none
-    zone: tzinfo  # of times that carry no offset
-    identity_types: tuple[str, ...]  # HL7 table 0203 codes in order of preference; "" stands for untyped
-    triggers: frozenset[str] | None = None  # HL7 triggers whose milestones are taken; None: all
-    production: bool = False  # take HL7 messages of processing id P only
-    sensitivity: Sensitivity = Sensitivity()  # what marks an event as specially protected
-    tables: Tables = Tables()  # programmes, studies, refills
-    consents: Profile = Profile()  # how the source means its consents
-    filtered: frozenset[str] = frozenset()  # "service", "location": what some route filters on, and is read for that
 
 
 class Identifier(NamedTuple):

@@ -20,7 +20,7 @@ from schemas.event import AnyFact, Kind, Milestone, Says
 from schemas.instant import FOREVER
 from schemas.outcome import Verdict
 from schemas.timeline import Outcome, Pair, Record, Timeline
-from transforms.rules.consent import ended
+from transforms.rules.consent_versions import ended
 from transforms.rules.enrolment import COMPLETED, ENROLLED
 from transforms.rules.first_copy import Received, order, ordered
 from transforms.rules.known import DISPENSED, HELD, RELEASED, REVIEW, TRIAL_ELIGIBLE, Known
