@@ -27,14 +27,14 @@ ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 
 # --- nothing is unmarked ------------------------------------------------------------------------------------------
 
-# What the default policy marked before it knew classes.
+# What the default policy marked before it knew classes, and what v3-ActCode of FHIR R4 has besides.
 LABELS = (
     "ETH ETHUD OPIOIDUD SUD PSY PSYTHPN BH MH COGN DVD EMOTDIS HIV SCA SDV SEX SICKLE SPI STD GDIS TABOO VIO IDS LGBTQ"
-    " GENDER ABORTION REPRO"
+    " GENDER ABORTION REPRO TBOO MST PRS CEL VIP 42CFRPart2 HIPAAPsyNotes Title38Section7332"
 ).split()
 SERVICES = "PSY PSYCH SUD SUBSTANCE DETOX BH MH HIV OBGYN-TERM STD".split()
 LOCATIONS = "PSYCH DETOX BEHAVIORAL SUD".split()
-DIAGNOSES = "F O993 T40 Z714 Z715 B20 B9735 O987 R75 Z206 Z21 Z717 A5 A60 A63 A64 O0 Z332 D57 T74 T76".split()
+DIAGNOSES = "F O993 T40 Z714 Z715 B20 B21 B22 B23 B24 B9735 O987 R75 Z206 Z21 Z717 A5 A60 A63 A64 O0 Z332 D57 T74 T76".split()
 
 
 def test_every_label_service_and_location_still_marks(policy: Policy) -> None:
@@ -94,6 +94,10 @@ RESOURCES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("restricted, and a label that means nothing", labels("R", "XYZ"), ("restricted",)),
     ("very restricted, and why", labels("V", "ETH"), ("restricted", SUBSTANCE)),
     ("taboo, and a class", labels("TABOO", "ETH"), ("restricted", SUBSTANCE)),
+    ("taboo, as FHIR R4 writes it", labels("TBOO"), ("restricted",)),
+    ("the words of a law", labels("42CFRPart2", "HIPAAPsyNotes"), (NOTES, SUBSTANCE)),
+    ("one of four, nobody knows which", labels("Title38Section7332"), ("genetic", "hiv", SUBSTANCE)),
+    ("military sexual trauma", labels("MST"), ("violence",)),
     ("F10-F19", reason("F10.20"), (SUBSTANCE,)),
     ("any other F", reason("F32.1"), (MENTAL,)),
     ("in two classes", reason("O99.3"), (MENTAL, SUBSTANCE)),

@@ -164,6 +164,24 @@ def test_nobody_answers(merged: Desk) -> None:
     assert merged.items("2026-03-04") == {}
 
 
+def test_each_of_two_copies_that_conflict_is_asked_about_for_itself(desk: Desk) -> None:
+    """Two visits under one key: each item shows its own, and is answered for itself."""
+    copies = [admission("4711", f"V{n}", "20260302100000", control="same") for n in (1, 2)]
+    desk.run("2026-03-02T12:00:00Z", *copies, SIGNED)
+    found = json.loads(desk.limen("review", "list", desk.out, "--as-of", "2026-03-05", "--json").out)["items"]
+    names = [one["id"] for one in found if one["route"] == "hcp-notification"]
+    shown = [show(desk, name, desk.key).out for name in names]
+    visits = {visit: name for name, text in zip(names, shown, strict=True) for visit in ("V1", "V2") if visit in text}
+    assert len(names) == len(visits) == 2
+    assert desk.decide(visits["V1"], "--deny", because="wrong_at_source", role="health-information").code == 0
+    assert desk.decide(visits["V2"], because="confirmed_at_source", role="health-information").code == 0
+    done = desk.run("2026-03-06", desk.verdicts)
+    assert (done["consent"], done["restored"], done["review_closed"]) == (2, 1, 2)
+    (left,) = payloads(desk.out)
+    closed = [one for one in records(desk.out) if one["verdict"] == "review_closed"]
+    assert {one["reason"] for one in closed} == {"permitted", "reviewed"} and left["recordseq"] == 1
+
+
 def test_an_overdue_item_is_not_answered(merged: Desk) -> None:
     name = merged.items()["patient-support"]["id"]
     said = merged.decide(name, **{"as-of": "2026-04-01"})

@@ -82,7 +82,7 @@ class ReviewItems:
             if outcome.verdict is Verdict.REVIEW_CLOSED:
                 items.append(Closed(name, outcome.reason))
                 continue
-            asked = (event.key, outcome.question)
+            asked = (event.what, outcome.question)
             if asked not in sealed:
                 plain = msgspec.msgpack.encode(Subject(event, outcome.question))
                 sealed[asked] = seal(plain, self._public, REVIEW_INFO)
