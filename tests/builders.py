@@ -42,13 +42,14 @@ def a_milestone(
     course: str = "",
     since: int | None = None,
     classes: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
 ) -> Milestone:
     """An admission. Equal values are one milestone; each content has a message of its own unless `key` says so."""
     values = {"service_class": service_class} if values is None else values
     content = content_of(PATIENT, kind, visit, time, span, values, cancels, course, since) if what is None else what
     name = digest("message", content if key is None else str(key))
     return Milestone(
-        name, PATIENT, "ADT", content, kind, visit, time, span, values, cancels, published, classes, course, since
+        name, PATIENT, "ADT", content, kind, visit, time, span, values, cancels, published, classes, course, since, also
     )
 
 

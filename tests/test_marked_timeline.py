@@ -1,7 +1,22 @@
 """What is specially protected, from call to call: a mark binds whenever it comes, until a permit names it."""
 
+from itertools import permutations
+
 import pytest
-from builders import CRM, WAIT, a_consent, a_judgement, a_mark, a_milestone, a_person, a_route, a_scope, at, the_rules
+from builders import (
+    CRM,
+    WAIT,
+    a_cancellation,
+    a_consent,
+    a_judgement,
+    a_mark,
+    a_milestone,
+    a_person,
+    a_route,
+    a_scope,
+    at,
+    the_rules,
+)
 from msgspec.structs import replace
 
 from schemas.event import AnyFact, Kind, Milestone, Says
@@ -158,6 +173,7 @@ def test_the_recipient_of_a_named_permit_counts_as_of_any() -> None:
 
 NUMBERED = replace(EVENT, also=("e7",), related=("Condition/c",))
 NAMELESS = a_milestone(at(5), visit="")
+OTHERS = (Kind.DISCHARGED, Kind.REGISTERED)
 BINDS: list[tuple[str, tuple[str, ...], Milestone, bool]] = [
     ("its visit", ("v1",), EVENT, True),
     ("another visit", ("v2",), EVENT, False),
@@ -185,6 +201,25 @@ def test_what_a_mark_binds(visits: tuple[str, ...], event: Milestone, bound: boo
     assert after == (taken if bound else {}), "after it"
     if bound:
         assert calls(([GENERAL, NAMED, mark, event], 6))[0] == {"event": named, "free": (SUPPRESSED, SENSITIVE)}
+
+
+@pytest.mark.parametrize("split", range(5))
+@pytest.mark.parametrize(
+    "tightens, reason",
+    [(a_mark("e1"), SENSITIVE), (a_cancellation(at(6), visit="e1"), Reason.CANCELLED)],
+    ids=["a mark", "a cancellation"],
+)
+def test_a_third_message_joins_two_numbers_of_a_visit(tightens: AnyFact, reason: Reason, split: int) -> None:
+    """Two that no message names together are one visit's, in whatever order it becomes known."""
+    joins = [
+        a_milestone(at(4), kind=kind, visit="v0", also=(f"{number}1",))
+        for kind, number in zip(OTHERS, "ve", strict=True)
+    ]
+    for facts in permutations([EVENT, *joins, tightens]):
+        timeline, _, _, _ = advance(Timeline(), [GENERAL, *facts[:split]], at(7), RULES)
+        timeline, outcomes, _, _ = advance(unpack(pack(timeline)), facts[split:], at(8), RULES)
+        assert not any(pair.shown for pair in timeline.pairs if pair.what == EVENT.what)
+        assert split == 4 or reason in {o.reason for o in outcomes if o.event.key == EVENT.key}
 
 
 def test_what_no_route_takes_marks_and_is_remembered() -> None:

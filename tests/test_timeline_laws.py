@@ -125,6 +125,7 @@ def first_call(horizons: Sequence[int], instant: int) -> int:
 LAG = st.sampled_from([0, 0, 1, 3, 6, 12])
 SHORT = Law(longest=10 * HOUR)
 LAWS_OF_THE_LAND = [NO_LIMITS] * 4 + [SHORT, SHORT, Law(silent=8 * HOUR), Law(True), Law(True, 14 * HOUR)]
+VISITS = ["v0", "v1", "v2"]
 MARKS: list[tuple[str, ...]] = [("hiv",), ("substance-use",), ("hiv", "substance-use")]
 
 
@@ -137,12 +138,13 @@ def milestones(draw: st.DrawFn, *, calm: bool = False) -> Arrival:
     fact = a_milestone(
         at(hour),
         key=None if calm else draw(st.integers(0, 5)),
-        visit=draw(st.sampled_from(["v0", "v1"])),
+        visit=draw(st.sampled_from(VISITS)),
         kind=draw(st.sampled_from([Kind.ADMITTED] * 3 + [Kind.REGISTERED, Kind.DISCHARGED])),
         values=draw(st.sampled_from([{"service": "CAR"}, {"service": "CAR"}, {"service": f"CAR{AND}PSY"}, {}])),
         cancels=() if calm else draw(st.sampled_from([()] * 5 + [(Kind.ADMITTED, Kind.REGISTERED)])),
         published=at(arrives),
         classes=() if calm else draw(st.sampled_from([()] * 12 + MARKS)),
+        also=() if calm else draw(st.sampled_from([()] * 8 + [(visit,) for visit in VISITS])),
     )
     return Arrival(fact, arrives)
 
@@ -314,16 +316,16 @@ def _refills(one: Milestone, found: Iterable[Arrival], horizons: Sequence[int]) 
 
 
 def _beside(mark: Milestone | Mark, found: Iterable[Arrival], horizons: Sequence[int]) -> Iterable[int]:
-    """The calls that close what a mark binds too."""
-    for one in found if mark.classes else ():
-        if isinstance(one.fact, Milestone) and binds(mark, one.fact):
+    """The calls that close what a mark binds too, and what a milestone may join with a visit that is marked."""
+    for one in found if mark.classes or (isinstance(mark, Milestone) and mark.also) else ():
+        if isinstance(one.fact, Milestone) and (binds(mark, one.fact) or one.fact.visit in VISITS):
             yield first_call(horizons, one.opens)
 
 
 def binds(mark: Milestone | Mark, one: Milestone) -> bool:
-    """May a milestone be of the visit that a mark is about?"""
-    visits = mark.visits if isinstance(mark, Mark) else (mark.visit,)
-    return one.visit in visits or not one.visit or visits in ((), ("",))
+    """Is a milestone of the visit that a mark is about, by the numbers of these two alone? No third joins them."""
+    visits = mark.visits if isinstance(mark, Mark) else (mark.visit, *mark.also)
+    return not {one.visit, *one.also}.isdisjoint(visits) or not one.visit or visits in ((), ("",))
 
 
 def _closes(permit: Consent, kept: Sequence[Arrival], calls: Sequence[int], horizons: Sequence[int]) -> Iterable[int]:

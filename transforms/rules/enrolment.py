@@ -10,7 +10,7 @@
 Rule sources: FHIR R4 EpisodeOfCare.status, .period, .type; DESIGN section 6 (programme enrolment).
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable
 from typing import NamedTuple
 
 from schemas.event import Kind, Milestone
@@ -34,19 +34,19 @@ class Enrolment(NamedTuple):
 
 def enrolments(
     milestones: Iterable[Milestone],
-    also: Mapping[bytes, Iterable[str]],
+    numbers: Callable[[str], Iterable[str]],
     doubted: Container[bytes],
     taken_back: Callable[[Milestone], int],
 ) -> list[Enrolment]:
-    """All of a patient's. `also` are further numbers of the episodes, `doubted` what enrols nobody, `taken_back` says
-    up to when a milestone's episode was."""
+    """All of a patient's. `numbers` are all of the episode that has this one, `doubted` what enrols nobody;
+    `taken_back` says up to when a milestone's episode was."""
     begun, ended = [], dict[str, int]()
     for one in milestones:
         if one.cancels:
             continue
         if one.kind is COMPLETED:
             time = BEGINNING if one.time is None else one.time
-            for name in (one.visit, *also.get(one.what, ())):
+            for name in numbers(one.visit):
                 ended[name] = min(time, ended.get(name, time))
         elif one.kind is ENROLLED and one.what not in doubted:
             begun.append(one)
@@ -55,7 +55,7 @@ def enrolments(
         programme = one.values.get("tier", "")
         if programme and one.time is not None and taken_back(one) < one.time:
             # an end that names no episode may be any one's, and an episode without a number may be meant by any
-            names = (one.visit, "", *also.get(one.what, ())) if one.visit else ended
+            names = ("", *numbers(one.visit)) if one.visit else ended
             found.append(
                 Enrolment(programme, one.time, min([ended.get(name, FOREVER) for name in names], default=FOREVER))
             )

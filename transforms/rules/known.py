@@ -14,6 +14,8 @@
 Rule source: DESIGN section 3, First copy wins and Consent.
 """
 
+from collections.abc import Iterable
+
 from schemas.event import Kind, Milestone
 from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
@@ -27,6 +29,7 @@ from transforms.rules.jurisdiction import lawful
 from transforms.rules.reviewing import Decision, reconsidered
 from transforms.rules.routing import RouteRule, Rules
 from transforms.rules.sensitivity import Classes
+from transforms.rules.visits import Numbers, joined
 
 # Bound once: each look-up of an enum's member costs as much as a Pair.
 HELD, RELEASED, REVIEW = Verdict.HELD, Verdict.RELEASED, Verdict.REVIEW
@@ -55,6 +58,7 @@ class Known:
         self.consents = until_majority(lawful(received.consents, rules.law), self.adult_at)
         self._changed = max((change.time for change in received.changes), default=BEGINNING)
         self._classes, self._also, self._related = received.classes, received.also, received.related
+        self._numbers: Numbers | None = None  # of visits that have several; joined once somebody asks
         self._died = any(person.died for person in received.people)
         self._guarded = bool(self._classes or self._died or self.adult_at != BEGINNING)
         # a standing holds for a route; for one kind on it where a rule of a consent is narrowed to kinds; for classes
@@ -83,18 +87,24 @@ class Known:
         self._enrolments: list[Enrolment] = []
         if rules.by_programme:
             doubted = {*self._late, *self.judged.conflicting}
-            self._enrolments = enrolments(self.milestones.values(), self._also, doubted, self._taken_back)
+            self._enrolments = enrolments(self.milestones.values(), self._names, doubted, self._taken_back)
         for one in later:
             if one.time is not None and (one.since is None or not self._refilled(one)):  # a gap that was
                 self._rank(one, (one.time, one.what))
         for one in self._late.values() if self.judged.any else ():
             self._let(one)
 
+    def _names(self, visit: str) -> Iterable[str]:
+        """All numbers of the visit that has this one."""
+        if self._numbers is None:
+            self._numbers = joined(self.milestones, self._also)
+        return self._numbers.get(visit, (visit,))
+
     def _withdraw(self, one: Milestone) -> None:
         until = FOREVER if one.time is None else one.time + max(one.span - 1, 0)
         for kind in one.cancels:
             self._any_visit[kind] = max(until, self._any_visit.get(kind, BEGINNING))
-            names = [one.visit, *self._also.get(one.what, ())]  # "": of whatever visit
+            names = [*self._names(one.visit)]  # "": of whatever visit
             if kind is Kind.REFILL_GAP and one.kind is Kind.PRESCRIBED:  # an order that ends: all gaps of its course
                 names.append(one.course)
             for name in names:
@@ -105,7 +115,7 @@ class Known:
         visit, and a milestone that names none may be meant by any."""
         if not one.visit:
             return self._any_visit.get(one.kind, BEGINNING)
-        names = [one.visit, "", *self._also.get(one.what, ())]
+        names = ["", *self._names(one.visit)]
         if one.since is not None:
             names.append(one.course)
         return max(self._withdrawn.get((name, one.kind), BEGINNING) for name in names)
@@ -229,8 +239,7 @@ class Known:
     def _classes_of(self, one: Milestone) -> Classes:
         """Of what specially protected information a milestone is: by any number of its visit, by a Condition that it
         refers to, and as all of the patient's are. One that names no visit may be of any that is marked."""
-        more = (*self._also.get(one.what, ()), *self._related.get(one.what, ()))
-        numbers = ("", one.visit, *more) if one.visit else self._classes
+        numbers = ("", *self._names(one.visit), *self._related.get(one.what, ())) if one.visit else self._classes
         return tuple(sorted({name for number in numbers for name in self._classes.get(number, ())}))
 
     def _doubted(self, one: Milestone, rule: RouteRule | None) -> Decision | None:
