@@ -81,6 +81,9 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     `also` are further numbers of the visit, by which a cancellation may name it; `related` are names by which only
     a mark may: of the FHIR Conditions that it refers to, and of a booking the visit. Neither is a part of `what`.
 
+    `stated` is the digest of what the resource says itself, where `what` holds more: how its patient is best reached,
+    or who the clinician is, as another resource of its Bundle says. "": all of `what` is its own.
+
     `course` names a medication in a way that tells nothing to people. A milestone with `since` falls due by itself: it
     was computed from another that happened then, is no message of its own and not counted as one, and does not come to
     pass if something is dispensed in its course after `since` and up to its time.
@@ -99,6 +102,7 @@ class Milestone(Fact, tag="m", frozen=True, array_like=True, gc=False):
     since: int | None = None
     also: tuple[str, ...] = ()
     related: tuple[str, ...] = ()
+    stated: bytes = b""
 
     def __hash__(self) -> int:
         return hash((self.key, self.what))

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from hospital_files import decide, ndjson, payloads, permit
 
+from pipelines import options
+from pipelines.run import run as do
 from schemas.event import Consent, Identity, Milestone, Person, Says
 from schemas.instant import BEGINNING
 from transforms.rules import hl7_events
@@ -146,3 +148,41 @@ def test_no_release_by_the_other_name_through_the_whole_job(tmp_path: Path) -> N
     (tmp_path / "in/denial.json").write_text(json.dumps(denial))
     done = decide([tmp_path / "in"], tmp_path / "out2", tmp_path / "state2")
     assert (payloads(tmp_path / "out2"), done.summary["consent"]) == ([], 2)
+
+
+# --- what another entry says of a milestone --------------------------------------------------------------------------
+
+NPI = {"system": "http://hl7.org/fhir/sid/us-npi", "value": "1234567893"}
+SEEN = {**ENCOUNTER, "meta": {"versionId": "1"}, "participant": [{"individual": {"reference": "Practitioner/n"}}]}
+AROUND: list[list[Json]] = [
+    [{"resourceType": "Patient", "id": "7", "telecom": [{"system": system, "value": "x", "rank": 1}]}]
+    for system in ("phone", "email")
+] + [[{"resourceType": "Practitioner", "id": "n", "identifier": [NPI]}]]
+
+
+@pytest.mark.parametrize("others", AROUND, ids=["reached by phone", "reached by mail", "the clinician's number"])
+def test_the_same_version_with_something_beside_it_conflicts_with_nothing(others: list[Json]) -> None:
+    """Alone and in a Bundle it is one message; what the Bundle adds is a value, and no content of it."""
+    (alone,) = facts(SEEN)
+    (beside,) = [fact for fact in facts(bundle(SEEN, *others)) if isinstance(fact, Milestone)]
+    assert (alone.key, alone.patient, alone.what, alone.stated) == (beside.key, beside.patient, beside.stated, b"")
+    assert beside.what != alone.what and beside.values.items() > alone.values.items()
+
+
+def test_a_number_that_it_states_itself_is_its_content() -> None:
+    (stated,) = facts({**SEEN, "participant": [{"individual": {"identifier": NPI}}]})
+    (silent,) = facts(SEEN)
+    assert stated.key == silent.key and not stated.stated and stated.what != silent.what
+
+
+def test_a_poll_takes_nothing_back(tmp_path: Path) -> None:
+    """The same Encounter again, with its Patient, who wants to be reached in another way by now."""
+    person = {"identifier": {"system": "urn:id:GENERAL", "value": "9"}}
+    seen = {**SEEN, "subject": {**PATIENT, **person}}
+    for day, others in zip(("2026-05-21", "2026-05-22", "2026-05-23"), (AROUND[0], AROUND[1], []), strict=True):
+        ndjson(tmp_path / day / "f.ndjson", [bundle(seen, *others), permit(person)])
+        ledger = tmp_path / "ledger.sqlite"
+        asked = options.request([str(tmp_path / day)], tmp_path / "out", tmp_path / "state", None, day, [], ledger)
+        done = do(asked).summary
+        assert (done["retracted"], done["review"], done["asked_again"]) == (0, 0, 0), day
+    assert {one["data"]["milestone"] for one in payloads(tmp_path / "out")} == {"discharged"}

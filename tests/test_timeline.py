@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from schemas.event import AnyFact, Consent, Identity, Kind, Made, Milestone, Says, digest
 from schemas.instant import DAY, FOREVER
 from schemas.outcome import Reason, Verdict
-from schemas.timeline import Outcome, Timeline
+from schemas.timeline import Outcome, Timeline, pack, unpack
 from transforms.rules.routing import Rules
 from transforms.rules.timeline import advance
 
@@ -109,6 +109,25 @@ def test_conflicting_copies_all_go_to_review(copies: tuple[Milestone, ...]) -> N
     for route in ("state", "event"):
         assert {of(outcomes, one, route) for one in set(copies)} == {CONFLICT}
     assert Counter(aside(outcomes)) == ({SAME_MESSAGE: 1} if len(set(copies)) < len(copies) else {})
+
+
+BESIDE = a_milestone(ONE.time, key="A", values={**ONE.values, "channel": "phone"})
+RETOLD = [replace(BESIDE, stated=ONE.what), ONE]
+
+
+@pytest.mark.parametrize("copies", [RETOLD, RETOLD[::-1]], ids=["with it first", "with it last"])
+def test_what_lies_around_a_message_is_no_other_content(copies: list[Milestone]) -> None:
+    """A Bundle that tells besides how its patient is best reached: two milestones of a record, and no conflict."""
+    at_once = decided(*copies)
+    assert sorted(of(at_once, one) for one in copies) == [RELEASED, SUPERSEDED]
+    timeline, rules, seen = Timeline(), BOTH._replace(keeps=True), set[Verdict]()
+    for one in copies:
+        timeline, outcomes, _, _ = advance(unpack(pack(timeline)), [PERMIT, one], HORIZON, rules)
+        seen |= {outcome.verdict for outcome in outcomes if outcome.route}
+    assert seen <= {Verdict.RELEASED, Verdict.RESTORED, Verdict.SUPPRESSED, Verdict.HELD}
+    shown = {pair.what for pair in timeline.pairs if pair.shown}
+    assert shown == {one.what for one in copies if of(at_once, one) == RELEASED}
+    assert of(decided(*copies, OTHER), OTHER) == CONFLICT
 
 
 def test_a_conflict_stains_the_milestone_under_its_other_messages_too() -> None:

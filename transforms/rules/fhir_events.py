@@ -92,10 +92,12 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
     """Encounter.status `finished` is a discharge at `period.end`."""
     coded = resource.class_.code if resource.class_ else None
     values = {"service_class": SERVICE_CLASSES.get(coded, "other") if coded else "unknown"}
-    if npi := _provider(resource.participant, around):
+    npi, own = _provider(resource.participant, around)
+    told = {"npi": npi} if npi and not own else NOTHING
+    if npi and own:
         values["npi"] = npi
     ended = resource.period.end if resource.period else None
-    facts = _stated(resource, around, resource.subject, ended, values)
+    facts = _stated(resource, around, resource.subject, ended, values, told)
     if resource.hospitalization is None:
         return facts
     return facts + _death(facts, resource.hospitalization, also_called(resource.subject, around))
@@ -109,8 +111,9 @@ def _death(facts: list[AnyFact], stay: object, other: str) -> list[AnyFact]:
     return [beside(name, one.type, BEGINNING, died=True) for name in sorted({one.patient, other} - {""})]
 
 
-def _provider(participants: list[Participant] | None, around: Around) -> str:
-    """The first clinician's NPI that is stated to be one: by the identifier's system, or in the same Bundle."""
+def _provider(participants: list[Participant] | None, around: Around) -> tuple[str, bool]:
+    """The first clinician's NPI that is stated to be one; and whether it is so here, by the identifier's system, and
+    not elsewhere in the Bundle."""
     for one in participants or ():
         person = one.individual
         if person is None or one.modifierExtension is not None:
@@ -120,9 +123,11 @@ def _provider(participants: list[Participant] | None, around: Around) -> str:
             stated = person.identifier.value or ""
         elif text.startswith(CONDITIONAL_NPI):
             stated = text.removeprefix(CONDITIONAL_NPI)
-        if npi := national_provider(stated) or around.providers.get(text, ""):
-            return npi
-    return ""
+        if own := national_provider(stated):
+            return own, True
+        if npi := around.providers.get(text, ""):
+            return npi, False
+    return "", True
 
 
 def episode_of_care(resource: EpisodeOfCare, around: Around) -> list[AnyFact]:
@@ -215,13 +220,14 @@ def _stated(
     subject: Reference | None,
     when: str | None,
     values: dict[str, str] = NOTHING,
+    told: dict[str, str] = NOTHING,
     *,
     course: str = "",
     status: str | None = None,
     numbers: tuple[str | None, ...] | None = None,
 ) -> list[AnyFact]:
-    """The milestone that a status states or takes back, by the table of its type. `numbers` of the visit: those of the
-    resource itself, if no other ones are given."""
+    """The milestone that a status states or takes back, by the table of its type. `told`: values that another resource
+    of the Bundle states. `numbers` of the visit: those of the resource itself, if no other ones are given."""
     status = resource.status or "" if status is None else status
     table = STATUSES[resource.resourceType]
     cancels = table.withdraws if status in table.ends else ()
@@ -240,10 +246,10 @@ def _stated(
         # taken back when it was last touched, at the earliest when it happened
         found = max(found, touched) if found and touched else found or touched
     if cancels:
-        values = NOTHING
+        values = told = NOTHING
     else:
         if around.channels and subject is not None and (channel := around.channels.get(subject.reference or "")):
-            values = {**values, "channel": channel}
+            told = {**told, "channel": channel}
         if around.reading.filtered:
             values = {**values, **filters.of_fhir(resource, around)}
     kind = cancels[0] if cancels else table.states[status]
@@ -251,12 +257,15 @@ def _stated(
         numbers = (*visit_numbers(resource.identifier), resource.id)
     visit, *also = [number for number in numbers if number] or [""]
     time, span = found or (None, 0)
-    what = content_of(patient, kind, visit, time, span, values, cancels, course)
+    stated, what = b"", content_of(patient, kind, visit, time, span, values, cancels, course)
     key = key_of(resource.resourceType, resource.id, resource.meta, around, patient, what)
+    if told:
+        values = {**values, **told}
+        stated, what = what, content_of(patient, kind, visit, time, span, values, cancels, course)
     classes = fhir_marks.marked(resource, around.reading.sensitivity, around.marks)
     milestone = Milestone(
         key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None, classes, course,
-        None, tuple(also), fhir_marks.conditions(resource),
+        None, tuple(also), fhir_marks.conditions(resource), stated,
     )  # fmt: skip
     other = also_called(subject, around) if classes else ""
     return [milestone, mark(other, (visit, *also), classes)] if other else [milestone]

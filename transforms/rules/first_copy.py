@@ -2,7 +2,8 @@
 
 The same message again is repeated; another message that says the same is repeated, and its key is remembered; the same
 key with another content is a conflict, and every milestone that any of its copies names is sent to review, so that the
-order of arrival decides nothing. A message that comes after its time to live conflicts with nothing.
+order of arrival decides nothing. What a resource's Bundle says beside it is no content of its own: copies that differ
+in that alone are two milestones of one record. A message that comes after its time to live conflicts with nothing.
 Rule source: DESIGN section 3, First copy wins.
 """
 
@@ -70,6 +71,7 @@ class Received:
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
         self.related: dict[bytes, set[str]] = {}  # content → further names by which a mark may mean it
+        self._stated: dict[bytes, bytes] = {}  # content → what the message said itself, where that is less
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
         self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
         self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
@@ -147,8 +149,9 @@ class Received:
         if not self._conflicts:
             return {}
         found: dict[bytes, set[bytes]] = {}
+        said = {key: {self._stated.get(one, one) for one in self._seen[key]} for key in self._conflicts}
         for copy in self.copies:
-            if (key := self._key(copy)) in self._conflicts:
+            if len(said.get(key := self._key(copy), ())) > 1:
                 found.setdefault(copy.what, set()).update(self._seen[key])
         return found
 
@@ -176,6 +179,8 @@ class Received:
         without a number, for the patient."""
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
+        if fact.stated:
+            self._stated[fact.what] = fact.stated
         if fact.related:
             self.related.setdefault(fact.what, set()).update(fact.related)
         if fact.classes:
