@@ -4,8 +4,8 @@ A tar archive begins with a header whose checksum is right, a zip archive with t
 
 Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
 MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
-1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message; what else stands behind the end of a block is one
-that cannot be read.
+1: 0x0B message 0x1C 0x0D). What else stands behind the end of a block is a message that cannot be read, and so is what
+stands before the first MSH of a file, if it may have been one or hold a consent: a log line there is none.
 """
 
 import re
@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from schemas.message import Format, Message
+from transforms.rules.rejection import may_hold_consent
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -28,6 +29,13 @@ REACH: Final = 8
 
 _FIRST: Final = re.compile(
     rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+)
+# What a message may look like whose MSH is damaged or lost: a segment, after whatever stray bytes; its delimiters.
+_LEFT: Final = re.compile(
+    rb"(?:\A|[\r\n\x0b\x0c\x1c])[^0-9A-Za-z\r\n\x0b\x0c\x1c]*[A-Z][A-Z0-9]{2}(?:\||([!-,;-@\[-`{-~])\w*\1)|\|\^~\\&"
+)
+_BATCH_LINE: Final = re.compile(
+    rb"(?:\A|(?<=[\r\n]))[\x1c\x0b\x0c\t ]*(?:\xef\xbb\xbf)?[FB][HT]S(?![0-9A-Za-z])[^\r\n]*"
 )
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR: Final = 512  # bytes of a header
@@ -107,6 +115,18 @@ def starts(form: Format, window: bytes) -> list[int]:
     if form is Format.NDJSON:
         return [match.end() for match in _LINE.finditer(window)]
     return [at - 3 if window[at - 1] == BOM[2] else at for at in (match.start() for match in _MSH.finditer(window))]
+
+
+def leading(text: bytes) -> bytes:
+    """What stands before the first MSH of a file, if it may be a message: it lay in an MLLP block, looks like segments,
+    or may hold a consent. Else b"".
+
+    >>> leading(b"GET / HTTP/1.1\\r\\nHost: ehr\\r\\n\\r\\n\\x0b"), leading(b"\\0MSH|^~\\\\&|EHR\\rPID|1||7\\r")
+    (b'', b'\\x00MSH|^~\\\\&|EHR\\rPID|1||7')
+    """
+    held = _BATCH_LINE.sub(b"", text).replace(BOM, b"").replace(b"\0", b"")
+    framed = b"\x0b" in held.rstrip(_FRAMING) or _END_OF_BLOCK in held.lstrip(_FRAMING)
+    return text.strip(_FRAMING) if framed or _LEFT.search(held) or may_hold_consent(held) else b""
 
 
 def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: int) -> list[Message]:
