@@ -4,8 +4,10 @@ A tar archive begins with a header whose checksum is right, a zip archive with t
 
 Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
 MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
-1: 0x0B message 0x1C 0x0D). What else stands behind the end of a block is a message that cannot be read, and so is what
-stands before the first MSH of a file, if it may have been one or hold a consent: a log line there is none.
+1: 0x0B message 0x1C 0x0D). MSH in a note begins none: a separator follows, and other delimiters if it is not the usual
+one. Nor does 0x1C in a note end a block: the end of a line follows, or the next block. What else stands behind the end
+of a block is a message that cannot be read, and so is what stands before the first MSH of a file, if it may have been
+one or hold a consent: a log line there is none.
 """
 
 import re
@@ -21,14 +23,16 @@ from transforms.rules.rejection import may_hold_consent
 BOM: Final = b"\xef\xbb\xbf"
 
 _LINE: Final = re.compile(rb"\n")
+_DELIMITERS: Final = rb"(?=\||(?P<separator>[!-/:-@\[-`{-~])(?:(?!(?P=separator))[!-/:-@\[-`{-~]){1,5}(?P=separator))"
 # Found by its letters and then judged by what stands before: eight times as fast as looking at each segment's end.
-_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x0c\x1c]MSH)|(?<=[\r\n\x0b\x0c\x1c]\xef\xbb\xbfMSH))(?=[^0-9A-Za-z])")
+_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x0c\x1c]MSH)|(?<=[\r\n\x0b\x0c\x1c]\xef\xbb\xbfMSH))" + _DELIMITERS)
 
-REACH: Final = 8
-"""How many bytes it takes to see where a message starts: the end of a line, a byte order mark, MSH, a separator."""
+REACH: Final = 14
+"""How many bytes it takes to see where a message starts: the end of a line, a byte order mark, MSH, its delimiters."""
 
 _FIRST: Final = re.compile(
-    rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+    rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>MSH%b|[FB]HS[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+    % _DELIMITERS
 )
 # What a message may look like whose MSH is damaged or lost: a segment, after whatever stray bytes; its delimiters.
 _LEFT: Final = re.compile(
@@ -41,6 +45,7 @@ _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR: Final = 512  # bytes of a header
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _END_OF_BLOCK: Final = b"\x1c"
+_ENDED: Final = re.compile(rb"\x1c(?=[\r\n\x0b])")
 _FRAMING: Final = b"\x1c\x0b\x0c\r\n\t "
 _BATCH: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 
@@ -152,11 +157,12 @@ def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: in
 
 
 def _at_end_of_block(message: Message, mark: int) -> list[Message]:
-    """The message up to 0x1C, and what stands behind it, if anything does: it is part of no message. `mark`: the length
-    of the byte order mark in front."""
-    body, end, rest = message.body.partition(_END_OF_BLOCK)
-    if not end:
+    """The message up to the end of its block, and what stands behind it, if anything does: it is part of no message.
+    `mark`: the length of the byte order mark in front."""
+    end = _ENDED.search(message.body)
+    if end is None:
         return [message]
+    body, rest = message.body[: end.start()], message.body[end.end() :]
     behind = rest.lstrip(_FRAMING)
     while behind.startswith(BOM):
         behind = behind.removeprefix(BOM).lstrip(_FRAMING)
