@@ -197,6 +197,7 @@ PATIENTS = [
     ("an escaped delimiter", "4\\T\\2^^^MAIN^MR", "urn:id:MAIN\x1f4&2"),
     ("beside a social security number", "123456789^^^USSSA^SS~42^^^MAIN^PI", KEY),
     ("a social security number without its type", "123456789^^^USSSA~42^^^MAIN^PI", KEY),
+    ("one whose authority is in small letters", "123456789^^^ssa^MR~42^^^MAIN^PI", KEY),
     ("one whose OID alone says so", "123456789^^^MAIN&2.16.840.1.113883.4.1&ISO^MR~42^^^MAIN^PI", KEY),
     ("a control character", "4\\X1F\\2^^^MAIN^MR~42^^^MAIN^PI", KEY),
 ]
