@@ -4,8 +4,10 @@ A tar archive begins with a header whose checksum is right, a zip archive with t
 
 Lines of JSON: a message is a line (newline-delimited JSON; blank lines are none). HL7 v2: a message reaches from one
 MSH at the start of a line to the next (HL7 v2.9 chapter 2, section 2.10.3, batches FHS BHS MSH… BTS FTS; MLLP release
-1: 0x0B message 0x1C 0x0D). Bytes before the first MSH are no message; what else stands behind the end of a block is one
-that cannot be read.
+1: 0x0B message 0x1C 0x0D). MSH in a note begins none: a separator follows, and other delimiters if it is not the usual
+one. Nor does 0x1C in a note end a block: the end of a line follows, or the next block. What else stands behind the end
+of a block is a message that cannot be read, and so is what stands before the first MSH of a file, if it may have been
+one or hold a consent: a log line there is none.
 """
 
 import re
@@ -16,23 +18,34 @@ from typing import Final
 import msgspec
 
 from schemas.message import Format, Message
+from transforms.rules.rejection import may_hold_consent
 
 BOM: Final = b"\xef\xbb\xbf"
 
 _LINE: Final = re.compile(rb"\n")
+_DELIMITERS: Final = rb"(?=\||(?P<separator>[!-/:-@\[-`{-~])(?:(?!(?P=separator))[!-/:-@\[-`{-~]){1,5}(?P=separator))"
 # Found by its letters and then judged by what stands before: eight times as fast as looking at each segment's end.
-_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x0c\x1c]MSH)|(?<=[\r\n\x0b\x0c\x1c]\xef\xbb\xbfMSH))(?=[^0-9A-Za-z])")
+_MSH: Final = re.compile(rb"MSH(?:(?<=[\r\n\x0b\x0c\x1c]MSH)|(?<=[\r\n\x0b\x0c\x1c]\xef\xbb\xbfMSH))" + _DELIMITERS)
 
-REACH: Final = 8
-"""How many bytes it takes to see where a message starts: the end of a line, a byte order mark, MSH, a separator."""
+REACH: Final = 14
+"""How many bytes it takes to see where a message starts: the end of a line, a byte order mark, MSH, its delimiters."""
 
 _FIRST: Final = re.compile(
-    rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>(?:MSH|FHS|BHS)[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+    rb"(?:\A|[\r\n\x0b\x0c\x1c])(?:\xef\xbb\xbf)?(?:(?P<hl7>MSH%b|[FB]HS[^0-9A-Za-z])|[ \t]*(?P<json>[{\[]))"
+    % _DELIMITERS
+)
+# What a message may look like whose MSH is damaged or lost: a segment, after whatever stray bytes; its delimiters.
+_LEFT: Final = re.compile(
+    rb"(?:\A|[\r\n\x0b\x0c\x1c])[^0-9A-Za-z\r\n\x0b\x0c\x1c]*[A-Z][A-Z0-9]{2}(?:\||([!-,;-@\[-`{-~])\w*\1)|\|\^~\\&"
+)
+_BATCH_LINE: Final = re.compile(
+    rb"(?:\A|(?<=[\r\n]))[\x1c\x0b\x0c\t ]*(?:\xef\xbb\xbf)?[FB][HT]S(?![0-9A-Za-z])[^\r\n]*"
 )
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR: Final = 512  # bytes of a header
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _END_OF_BLOCK: Final = b"\x1c"
+_ENDED: Final = re.compile(rb"\x1c(?=[\r\n\x0b])")
 _FRAMING: Final = b"\x1c\x0b\x0c\r\n\t "
 _BATCH: Final = frozenset({b"FHS", b"BHS", b"BTS", b"FTS"})
 
@@ -109,6 +122,18 @@ def starts(form: Format, window: bytes) -> list[int]:
     return [at - 3 if window[at - 1] == BOM[2] else at for at in (match.start() for match in _MSH.finditer(window))]
 
 
+def leading(text: bytes) -> bytes:
+    """What stands before the first MSH of a file, if it may be a message: it lay in an MLLP block, looks like segments,
+    or may hold a consent. Else b"".
+
+    >>> leading(b"GET / HTTP/1.1\\r\\nHost: ehr\\r\\n\\r\\n\\x0b"), leading(b"\\0MSH|^~\\\\&|EHR\\rPID|1||7\\r")
+    (b'', b'\\x00MSH|^~\\\\&|EHR\\rPID|1||7')
+    """
+    held = _BATCH_LINE.sub(b"", text).replace(BOM, b"").replace(b"\0", b"")
+    framed = b"\x0b" in held.rstrip(_FRAMING) or _END_OF_BLOCK in held.lstrip(_FRAMING)
+    return text.strip(_FRAMING) if framed or _LEFT.search(held) or may_hold_consent(held) else b""
+
+
 def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: int) -> list[Message]:
     """Cut messages out of `window`, whose first byte is byte `base` of its file.
 
@@ -132,11 +157,12 @@ def cut(form: Format, window: bytes, pieces: Iterable[tuple[int, int]], base: in
 
 
 def _at_end_of_block(message: Message, mark: int) -> list[Message]:
-    """The message up to 0x1C, and what stands behind it, if anything does: it is part of no message. `mark`: the length
-    of the byte order mark in front."""
-    body, end, rest = message.body.partition(_END_OF_BLOCK)
-    if not end:
+    """The message up to the end of its block, and what stands behind it, if anything does: it is part of no message.
+    `mark`: the length of the byte order mark in front."""
+    end = _ENDED.search(message.body)
+    if end is None:
         return [message]
+    body, rest = message.body[: end.start()], message.body[end.end() :]
     behind = rest.lstrip(_FRAMING)
     while behind.startswith(BOM):
         behind = behind.removeprefix(BOM).lstrip(_FRAMING)

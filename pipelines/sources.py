@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PBegin, PCollection
 
 import transforms.batch  # noqa: F401  registers the coder of Block
-from pipelines.formats import BOM, REACH, cut, starts
+from pipelines.formats import BOM, REACH, cut, leading, starts
 from pipelines.inputs import Input
 from pipelines.streams import CHUNK, LIMIT, Budget, Corrupt, Stream, members, recognised, unpacked
 from schemas.errors import StoreError
@@ -146,6 +146,7 @@ def _messages(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Bl
     base = given = span.start - 1  # the offset in the file of window[0]; up to which blocks have been given out
     window = stream.read(1)
     messages: list[Message] = []
+    leads = form is Format.HL7 and (span.gzipped or not span.start)  # before the first MSH of the file
     done = False
     while not done:
         try:
@@ -158,6 +159,8 @@ def _messages(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Bl
             return
         window += more
         found = starts(form, window)
+        if leads:
+            found.insert(0, 1)
         if not more:
             found.append(len(window) + 1)  # the end of the file ends the last message
         ours = bisect_left(found, end - base)
@@ -171,6 +174,11 @@ def _messages(span: Span, stream: Stream, limit: int, chunk: int) -> Iterator[Bl
                 found = []
             if large:
                 yield Block(Format.TOO_LARGE, span.file, [Message(b"", base + start) for start in large])
+        if leads and pieces and pieces[0][0] == 1:
+            if body := leading(window[1 : pieces[0][1]]):
+                yield Block(Format.UNKNOWN, span.file, [Message(body, base + 1)])
+            del pieces[0]
+        leads = leads and len(found) == 1
         messages += cut(form, window, pieces, base)
         keep = found[-1] - 1 if found else max(len(window) - REACH, 0)
         done = done or (not found and base + len(window) >= end + REACH)

@@ -71,12 +71,13 @@ def from_fhir(text: str | None, local: tzinfo = UTC) -> Instant | None:
 
 
 def from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
-    """Read an HL7 v2 DTM/TS of day precision or finer; without an offset it is in the source's own zone.
+    """Read an HL7 v2 DTM/TS of day precision or finer, with or without blanks around it; without an offset it is in the
+    source's own zone.
 
     >>> from_hl7("202405011200+0000") == Instant(from_fhir("2024-05-01T12:00:00Z").time, MINUTE)
     True
     """
-    found = _HL7.fullmatch(text)
+    found = _HL7.fullmatch(text.strip(" "))
     if found is None:
         return None
     clock, offset = found.groups()

@@ -143,7 +143,7 @@ def test_any_framing_reads_the_same(ends: list[str], mllp: bool) -> None:
     assert reading((f"\x0b{body}\x1c\r" if mllp else body).encode()) == reading("\r".join(SEGMENTS).encode())
 
 
-@pytest.mark.parametrize("character", ["\x0b", "\x0c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\x1c"])
+@pytest.mark.parametrize("character", ["\x0b", "\x0c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
 def test_only_cr_and_lf_end_a_segment(character: str) -> None:
     assert leaf(f"a{character}b") == f"a{character}b"
 
@@ -224,7 +224,7 @@ def test_an_escaped_delimiter_does_not_split() -> None:
     assert len(pid.repeats(1)) == 1
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), min_size=3, max_size=3))
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n\x1c", codec="utf-8")), min_size=3, max_size=3))
 def test_what_is_escaped_comes_back(values: list[str]) -> None:
     escapes = str.maketrans({"|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\\": "\\E\\"})
     first, second, third = (value.translate(escapes) for value in values)
@@ -334,6 +334,14 @@ def test_an_unknown_default_is_refused() -> None:
         pytest.param(message("PID|1") + b'\n  {\n "resourceType":"Patient"}', id="a document behind it"),
         pytest.param(message("PID|1") + b'\r\n[{"id":1}]\r\n', id="a batch behind it"),
         pytest.param(message("PID|1") + b"\r\x0bACK|1\r", id="the start of another block"),
+        pytest.param(message("NTE|1||a\x1cb", "PID|1"), id="the end of a block in a note"),
+        pytest.param(message("PID|1\x1cDG1|1||F10.20"), id="the end of a block before a segment"),
+        pytest.param(message("PID|1") + b"\rSH|^~\\&|EHR\rPID|1", id="another message that lost a letter"),
+        pytest.param(message("PID|1") + b"\r MSH|^~\\&|EHR\rPID|1", id="one behind a blank"),
+        pytest.param(message("PID|1") + b"\nMSH |^~\\&|EHR\rPID|1", id="one with a blank in it"),
+        pytest.param(message("PID|1") + b"\nMSH$EHR$MAIN\rPID$1", id="one without delimiters"),
+        pytest.param(message("PID|1") + b"\nMSH\rPID|1", id="one whose first line was cut"),
+        pytest.param(b"MSH$^$A\rPID$1\rMSH$^$A\rPID$1", id="two messages of few delimiters"),
     ],
 )
 def test_what_is_not_one_message(body: bytes) -> None:
@@ -341,8 +349,24 @@ def test_what_is_not_one_message(body: bytes) -> None:
 
 
 def test_a_note_may_hold_what_only_looks_like_another_message() -> None:
-    for text in ("see MSH|", "{\\rtf1 plain}", "\r[1] as above", "\r{see below}", 'a {"quoted"} word', "\x0b"):
+    for text in (
+        "see MSH|",
+        "{\\rtf1 plain}",
+        "\r[1] as above",
+        "\r{see below}",
+        'a {"quoted"} word',
+        "\x0b",
+        "\nMSH level: normal",
+        "\nMSHA|x",
+        "~^~\\&",
+        "FSH, MSH",
+    ):
         assert read(message("PID|1", f"NTE|1||{text}"), "ASCII")
+
+
+def test_a_batch_within_a_message_is_none() -> None:
+    trailed = message("PID|1", "BTS|0", *["BHS|^~\\&|", "BTS|0"] * 3)
+    assert taken(read(trailed, "ASCII"), "PID").value(1) == "1"
 
 
 def walk(body: bytes, default_charset: str) -> None:

@@ -124,6 +124,8 @@ TIMES = [
     ("no EVN", "", "20240501120000", "2024-05-01T12:00:00Z"),
     ("EVN-6 by the month: no other time stands in for it", "EVN||20240501110000||||202405", "20240501120000", None),
     ("EVN-6 null", 'EVN||20240501110000||||""', "20240501120000", "2024-05-01T11:00:00Z"),
+    ("EVN-6 of blanks", "EVN||20240501110000 ||||  ", "20240501120000", "2024-05-01T11:00:00Z"),
+    ("MSH-7 with a blank", "EVN|A01", "20240501120000 ", "2024-05-01T12:00:00Z"),
     ("EVN-6 a word", "EVN||20240501110000||||NOW", "20240501120000", None),
     ("EVN-2 a word", "EVN||NOW", "20240501120000", None),
     ("a precision component", "EVN||20240501110000^S", "20240501120000", "2024-05-01T11:00:00Z"),
@@ -195,6 +197,7 @@ PATIENTS = [
     ("an escaped delimiter", "4\\T\\2^^^MAIN^MR", "urn:id:MAIN\x1f4&2"),
     ("beside a social security number", "123456789^^^USSSA^SS~42^^^MAIN^PI", KEY),
     ("a social security number without its type", "123456789^^^USSSA~42^^^MAIN^PI", KEY),
+    ("one whose authority is in small letters", "123456789^^^ssa^MR~42^^^MAIN^PI", KEY),
     ("one whose OID alone says so", "123456789^^^MAIN&2.16.840.1.113883.4.1&ISO^MR~42^^^MAIN^PI", KEY),
     ("a control character", "4\\X1F\\2^^^MAIN^MR~42^^^MAIN^PI", KEY),
 ]

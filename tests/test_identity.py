@@ -35,6 +35,8 @@ PREFERRED = [
     ("none at all", [], ""),
     ("a social security number", [one("123-45-6789", "SS")], ""),
     ("its system as HL7 table 0363 names it", [one("123-45-6789", "MR", "urn:id:USSSA")], ""),
+    ("its system in small letters", [one("123-45-6789", "MR", "urn:id:ssa")], ""),
+    ("its system in letters of both kinds", [one("123-45-6789", "MR", "HTTP://hl7.org/fhir/sid/US-SSN")], ""),
     ("its system as an OID", [one("123-45-6789", "", "urn:oid:2.16.840.1.113883.4.1")], ""),
     ("its system as FHIR names it", [one("123-45-6789", "MR", "http://hl7.org/fhir/sid/us-ssn")], ""),
     ("beside a number that may be used", [one("123-45-6789", "SS"), one("2", "PI")], "2"),

@@ -138,6 +138,17 @@ CUT = {
     "a batch whose trailers say nothing": (b"MSH|1\rBTS\rFTS\r", [(b"MSH|1", 0)]),
     "a segment that only sounds like a trailer": (b"MSH|1\rNTE|\rBTS code\r", [(b"MSH|1\rNTE|\rBTS code", 0)]),
     "a batch without messages": (b"FHS|^\rBHS|^\rBTS|0\rFTS|0\r", []),
+    "a note that begins with MSH": (
+        b"MSH|1\rNTE|\nMSH level: normal\rDG1|",
+        [(b"MSH|1\rNTE|\nMSH level: normal\rDG1|", 0)],
+    ),
+    "a note that only seems to declare delimiters": (
+        b"MSH|1\nMSH: normal\nMSH:-- :\nMSH--",
+        [(b"MSH|1\nMSH: normal\nMSH:-- :\nMSH--", 0)],
+    ),
+    "messages of other delimiters": (b"MSH$^~$1\rMSH#^~\\&@#2\r", [(b"MSH$^~$1", 0), (b"MSH#^~\\&@#2", 9)]),
+    "0x1C in a note": (b"MSH|1\rNTE|a\x1cb\rDG1|\x1c\r\x0bMSH|2", [(b"MSH|1\rNTE|a\x1cb\rDG1|", 0), (b"MSH|2", 21)]),
+    "0x1C twice": (b"MSH|1\x1c\x1c\r\x0bACK|\x1c\r", [(b"MSH|1", 0), (b"ACK|", 9)]),
     "MSH within a segment": (b"MSH|1\rNTE|MSH|x\rMSHX|\r", [(b"MSH|1\rNTE|MSH|x\rMSHX|", 0)]),
 }
 
@@ -164,7 +175,22 @@ def test_what_is_not_made_of_lines_is_one_message(tmp_path: Path, data: bytes, f
 
 
 NDJSON_TOKENS = [LINE, b"\n", b"\r\n", b"\n\n", b" ", b"{", "é€𝛼".encode(), BOM, b"MSH|"]
-HL7_TOKENS = [b"MSH|", b"MSH", b"\r", b"\n", b"\r\n", b"\x0b", b"\x1c\r", BOM, b"PID|1||7", b"BTS|1", b"FHS|^", b"\xbf"]
+HL7_TOKENS = [
+    b"MSH|",
+    b"MSH",
+    b"MSH$^~$",
+    b"\x1c",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\x0b",
+    b"\x1c\r",
+    BOM,
+    b"PID|1||7",
+    b"BTS|1",
+    b"FHS|^",
+    b"\xbf",
+]
 FILES = st.one_of(
     st.tuples(st.just(Format.NDJSON), st.lists(st.sampled_from(NDJSON_TOKENS), max_size=25).map(b"".join)),
     st.tuples(st.just(Format.HL7), st.lists(st.sampled_from(HL7_TOKENS), max_size=25).map(b"".join)),
@@ -174,9 +200,7 @@ FILES = st.one_of(
 def _positions(form: Format, data: bytes) -> list[int]:
     """Where messages start, found in another way: over the whole file, line by line."""
     if form is Format.HL7:
-        return [
-            m.start(1) for m in re.finditer(rb"(?:\A|[\r\n\x0b\x1c])((?:\xef\xbb\xbf)?MSH)(?![0-9A-Za-z]|\Z)", data)
-        ]
+        return [m.start(1) for m in re.finditer(rb"(?:\A|[\r\n\x0b\x1c])((?:\xef\xbb\xbf)?MSH)(?:\||\$\^~\$)", data)]
     lines = re.finditer(rb"[^\n]+", data)
     return [line.start() for line in lines if line.group().removeprefix(BOM).strip()]
 
@@ -203,9 +227,11 @@ def test_any_grid_gives_the_same_messages(file: tuple[Format, bytes], step: int,
         once = messages([whole], 1000, 1000)
         starts = _positions(form, data)
         behind = [position for position, _, _ in once if position not in starts]
-        assert all(form is Format.HL7 and b"\x1c" in data[:position] for position in behind)
+        assert all(form is Format.HL7 and b"\x1c" in data[:position] for position in behind if position)
+        assert all(found is Format.UNKNOWN for position, found, _ in once if position in behind and not position)
         assert [position for position, _, _ in once if position not in behind] == starts
-        assert all(data[at:].removeprefix(BOM).lstrip().startswith(body) for at, _, body in once)
+        assert all(data[at:].removeprefix(BOM).lstrip().startswith(body) for at, found, body in once if found is form)
+        assert all(body in data for at, _, body in once)
         assert messages(grid, 1000, chunk) == messages([gz], 1000, chunk) == once
 
         limited = messages([whole], limit, 1000)

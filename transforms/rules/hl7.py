@@ -32,6 +32,9 @@ _BEFORE: Final = b"\xef\xbb\xbf\x0b\r\n"
 # A line that begins another block, or JSON: a message that no border divides from this one.
 _FOREIGN: Final = re.compile(rb'\r(?:\x0b|[ \t]*[\[{]\s*["{])')
 
+# A line that was to begin another message, whatever its delimiters: in a note a blank or a letter follows.
+_ANOTHER: Final = re.compile(rb"\rMSH(?![0-9A-Za-z \t])")
+
 # In these a character may hold the byte of a delimiter, so that MSH-18 may not be where the bytes say.
 _HIDING: Final = frozenset({JAPANESE, "gb18030", "big5"})
 
@@ -172,8 +175,9 @@ class Hl7Message:
 def read(body: bytes, default_charset: str) -> Hl7Message:
     """Read one message, as it was cut out of a file or an MLLP frame. `default_charset` is a name of table 0211.
 
-    Raises MessageError: MALFORMED (does not begin with MSH, or holds another message, or JSON), BAD_DELIMITERS,
-    BAD_CHARSET (unknown, or text that switches to another one), BAD_ENCODING (bytes that the charset does not allow).
+    Raises MessageError: MALFORMED (does not begin with MSH, or holds another message, the end of a block, or JSON),
+    BAD_DELIMITERS, BAD_CHARSET (unknown, or text that switches to another one), BAD_ENCODING (bytes that the charset
+    does not allow).
     """
     if not body.startswith(b"MSH"):
         body = body.lstrip(_BEFORE)
@@ -183,15 +187,18 @@ def read(body: bytes, default_charset: str) -> Hl7Message:
     body = b"\r%b\r" % body.replace(b"\n", b"\r")
     if 0x1C in body:
         body = body.replace(b"\x1c\r", b"\r").replace(b"\r\x0b", b"\r")  # FS CR ends an MLLP block, VT begins one
+        if 0x1C in body:  # nobody knows whether the message ends there
+            raise MessageError(Reason.MALFORMED)
     separator = body[4:5]
     header = body[1 : body.index(b"\r", 1)].split(separator, 18)
     if len(header) < 2:
         raise MessageError(Reason.BAD_DELIMITERS)
     declared = header[17] if len(header) > 17 else b""
     delimiters = _delimiters(separator + header[1], declared, default_charset)
-    if body.rfind(b"MSH" + separator) > 1 and (
-        body.rfind(b"\rMSH" + separator) > 0 or body.rfind(b"MSH" + separator + header[1]) > 1
-    ):
+    again = (b"" if len(header[1]) > 2 else b"MSH") + separator + header[1] + separator  # two alone may be data: |^~|
+    if body.rfind(again) > 4 and re.search(rb"(?<!\r[FB]HS)" + re.escape(again), body[5:]):
+        raise MessageError(Reason.MALFORMED)
+    if body.rfind(b"MSH") > 1 and _ANOTHER.search(body, 1):
         raise MessageError(Reason.MALFORMED)
     if (0x7B in body or 0x0B in body) and _FOREIGN.search(body):
         raise MessageError(Reason.MALFORMED)

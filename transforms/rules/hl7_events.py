@@ -167,16 +167,18 @@ def _beside(person: Segment, visited: Segment | None, milestone: Milestone, read
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
     """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator, PV1-36)."""
-    born = person.value(7)
+    born = person.value(7).strip()
     text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
     return adult_at(text, reading.sensitivity, reading.zone), _died(person, visited)
 
 
 def _died(person: Segment, visited: Segment | None) -> bool:
-    year = person.value(29)[:4]
-    if person.value(30).upper() == "Y" or (year.isdigit() and year != "0000"):  # what is no date is no news of a death
+    year = person.value(29).strip()[:4]
+    if person.value(30).strip().upper() == "Y" or (
+        year.isdigit() and year != "0000"
+    ):  # what is no date is no news of a death
         return True
-    return visited is not None and visited.value(36) in DIED
+    return visited is not None and visited.value(36).strip() in DIED
 
 
 def _tells_of_death(message: Hl7Message) -> bool:
@@ -213,7 +215,7 @@ def _key(
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
     """The first of the three that is stated. If it cannot be read to the day no other one is taken instead: nobody
     knows when it happened."""
-    stated = recorded.value(6) or recorded.value(2) if recorded is not None else ""
+    stated = recorded.value(6).strip() or recorded.value(2).strip() if recorded is not None else ""
     return from_hl7(stated or header.value(7), reading.zone)
 
 

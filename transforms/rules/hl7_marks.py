@@ -43,7 +43,7 @@ def classes(
         codes += segment.texts(3, *CODED)
     protection = message.first("PV2") if "PV2" in names else None
     if protection is not None:
-        if protection.value(22).upper() == "Y":
+        if protection.value(22).strip().upper() == "Y":
             found += (RESTRICTED,)
         codes += protection.texts(3, *CODED)
     if codes:

@@ -14,8 +14,9 @@ from schemas.event import Person, digest
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
 NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
-NEVER_SYSTEMS = frozenset(  # the social security number as FHIR, an OID and HL7 table 0363 name its system
-    {"http://hl7.org/fhir/sid/us-ssn", "urn:oid:2.16.840.1.113883.4.1", "urn:id:USSSA", "urn:id:SSA", "urn:id:SSN"}
+# The social security number as FHIR, an OID and HL7 table 0363 name its system; in small letters, looked up in any.
+NEVER_SYSTEMS = frozenset(
+    {"http://hl7.org/fhir/sid/us-ssn", "urn:oid:2.16.840.1.113883.4.1", "urn:id:usssa", "urn:id:ssa", "urn:id:ssn"}
 )
 _DOUBLED = str.maketrans("0123456789", "0246813579")  # a figure doubled, its own figures added up
 
@@ -42,7 +43,7 @@ def preferred(identifiers: Iterable[Identifier], types: Sequence[str]) -> str:
     """The patient key of the identifier whose type comes first in `types`; "" if none may be used."""
     best, rank = "", len(types)
     for system, value, kind in identifiers:
-        if kind not in types or kind in NEVER or system in NEVER_SYSTEMS:
+        if kind not in types or kind in NEVER or system.lower() in NEVER_SYSTEMS:
             continue
         place = types.index(kind)
         if place < rank and (key := patient_key(system, value)):
