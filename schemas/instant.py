@@ -1,12 +1,14 @@
 """Instants: points in time with the precision that the source gave them, in microseconds since 1970-01-01T00:00:00Z.
 
 `time` is the first instant that the text can mean and `span` how far it reaches: 0 from seconds on, a whole day for a
-date. What a text does not say is never invented: a year or a month is no instant here, and an unreadable text is None.
+date. What a text does not say is never invented: a year or a month is no instant, and an unreadable text is None. Where
+an interval will do, as in a consent, a year or a month is all of it.
 
 Sources of the formats: HL7 v2.8 chapter 2A (DTM), FHIR R4 datatypes (date, dateTime, instant).
 """
 
 import re
+from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,6 +29,8 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _STEP  # written down aga
 _OFFSET = r"(?:0\d|1[0-4])"  # hours; no place on Earth is further from UTC than 14
 _FHIR = re.compile(rf"\d{{4}}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{{1,9}})?(?:Z|[+-]{_OFFSET}:[0-5]\d))?", re.ASCII)
 _HL7 = re.compile(rf"(\d{{8}}(?:\d\d(?:\d\d(?:\d\d(?:\.\d{{1,4}})?)?)?)?)([+-]{_OFFSET}[0-5]\d)?", re.ASCII)
+_COARSE_FHIR = re.compile(r"(\d{4})(?:-(\d\d))?()", re.ASCII)
+_COARSE_HL7 = re.compile(rf"(\d{{4}})(\d\d)?([+-]{_OFFSET}[0-5]\d)?", re.ASCII)
 
 
 class Instant(NamedTuple):
@@ -90,6 +94,40 @@ def from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
         return _instant(moment, HOUR if len(clock) == 10 else MINUTE if len(clock) == 12 else 0)
     except ValueError:  # no such day, hour, minute or second
         return None
+
+
+def interval_from_fhir(text: str | None, local: tzinfo = UTC) -> Instant | None:
+    """Read a FHIR date, dateTime or instant of whatever precision: a year or a month is all of it.
+
+    >>> interval_from_fhir("2024-02") == Instant(from_fhir("2024-02-01").time, 29 * DAY)
+    True
+    >>> interval_from_fhir("2024-02-01") == from_fhir("2024-02-01")
+    True
+    """
+    return from_fhir(text, local) or _month_or_year(_COARSE_FHIR.fullmatch(text or ""), local)
+
+
+def interval_from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
+    """Read an HL7 v2 DTM/TS of whatever precision: a year or a month is all of it.
+
+    >>> interval_from_hl7("2024") == interval_from_fhir("2024")
+    True
+    """
+    return from_hl7(text, local) or _month_or_year(_COARSE_HL7.fullmatch(text), local)
+
+
+def _month_or_year(found: re.Match[str] | None, local: tzinfo) -> Instant | None:
+    """From the first midnight of its first day to the last of its last."""
+    if found is None:
+        return None
+    year, month, offset = found.groups()
+    where = _offset(offset) if offset else local
+    try:
+        first = _whole_day(f"{year}-{month or '01'}-01", where)
+        last = _whole_day(f"{year}-{month or '12'}-{monthrange(int(year), int(month or 12))[1]}", where)
+    except ValueError:  # no such year or month
+        return None
+    return Instant(first.time, last.time + last.span - first.time) if first and last else None
 
 
 def _instant(moment: datetime, span: int) -> Instant | None:

@@ -148,9 +148,9 @@ def test_what_a_version_means(fields: Json, expected: Says) -> None:
              purpose=coded("v3-ActReason", "PATSUPPORT")["coding"]),
         case("a period without a border", UNCLEAR, period={"extension": WHY_NOT}),
         case("a data period without a border", UNCLEAR, dataPeriod={"extension": WHY_NOT}),
-        case("an unreadable period", UNCLEAR, period={"start": "2024"}),
+        case("an unreadable period", UNCLEAR, period={"start": "2024-13"}),
         case("an unreadable end", UNCLEAR, period={"end": "2024-05-40"}),
-        case("an unreadable data period", UNCLEAR, dataPeriod={"end": "2024-05"}),
+        case("an unreadable data period", UNCLEAR, dataPeriod={"end": "2024-5"}),
         case("no purpose, action or actor", PERMIT, purpose=None, action=None, actor=None),
     ],
 )  # fmt: skip
@@ -202,7 +202,7 @@ def test_its_recipients(fields: Json, expected: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("profile", ["root-is-rule", "root-is-context"])
 @pytest.mark.parametrize(
     ("period", "expected"),
-    [({"start": "2024-05-01"}, MAY), ({"start": "2024"}, BEGINNING)],
+    [({"start": "2024-05-01"}, MAY), ({"start": "24"}, BEGINNING)],
     ids=["within its root's period", "its root's period is unreadable"],
 )
 def test_beneath_a_denial_that_contradicts_itself_a_denial_stands(period: Json, expected: int, profile: str) -> None:
@@ -231,6 +231,7 @@ def test_each_purpose_of_the_default_policy_has_one_system(policy: Policy) -> No
 
 UPDATED = {"versionId": "1", "lastUpdated": "2024-06-01T00:00:00Z"}
 JUNE = instant("2024-06-01")
+YEAR = instant("2024-01-01")
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,14 @@ JUNE = instant("2024-06-01")
         case("an offset", (PERMIT, MAY, MAY), dateTime="2024-05-01T02:00:00+02:00"),
         case("a date is all of its day", (PERMIT, MAY, MAY + DAY - 1), dateTime="2024-05-01"),
         case("a permit without a date", (UNCLEAR, BEGINNING, FOREVER), dateTime=None),
-        case("a permit of a month", (UNCLEAR, BEGINNING, FOREVER), dateTime="2024-05"),
+        case("a month is all of it", (PERMIT, MAY, MAY + 31 * DAY - 1), dateTime="2024-05"),
+        case("a year is all of it", (PERMIT, YEAR, YEAR + 366 * DAY - 1), dateTime="2024"),
+        case("a permit of no month", (UNCLEAR, BEGINNING, FOREVER), dateTime="2024-13"),
         case("a server's touch dates no permit", (UNCLEAR, JUNE, JUNE), dateTime=None, meta=UPDATED),
         case("a denial by date", (DENY, MAY, MAY + DAY - 1), dateTime="2024-05-01", status="rejected"),
+        case("a denial of a month", (DENY, MAY, MAY + 31 * DAY - 1), dateTime="2024-05", status="rejected"),
+        case("a server's touch has no month", (DENY, BEGINNING, FOREVER), dateTime=None, status="rejected",
+             meta={"versionId": "1", "lastUpdated": "2024-06"}),
         case("a denial without a date", (DENY, BEGINNING, FOREVER), dateTime=None, status="rejected"),
         case("a server's touch dates a denial", (DENY, JUNE, JUNE), dateTime=None, status="rejected", meta=UPDATED),
         case("an ending without a date", (ENDS, BEGINNING, FOREVER), dateTime=None, status="inactive"),
@@ -262,12 +268,15 @@ def test_when_it_was_said(fields: Json, expected: tuple[Says, int, int]) -> None
         case("none", (BEGINNING, FOREVER)),
         case("from a day", (MAY, FOREVER), period={"start": "2024-05-01"}),
         case("until a day, all of it", (BEGINNING, MAY + DAY), period={"end": "2024-05-01"}),
+        case("from a month", (MAY, FOREVER), period={"start": "2024-05"}),
+        case("until a month, all of it", (BEGINNING, JUNE), period={"end": "2024-05"}),
+        case("a year, all of it", (YEAR, YEAR + 366 * DAY), period={"start": "2024", "end": "2024"}),
         case("until an instant, included", (BEGINNING, MAY + SECOND + 1), period={"end": "2024-05-01T00:00:01Z"}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("element", ["period", "dataPeriod"])
 def test_its_period(fields: Json, expected: tuple[int, int], element: str) -> None:
-    """FHIR R4 Period: the end is inclusive; a date as the end means the whole of that day."""
+    """FHIR R4 Period: the end is inclusive; a date as the end means the whole of that day, a month all of it."""
     fact = read(a_document(provision=a_provision(**{element: fields.get("period")})))
     found = (fact.start, fact.end) if element == "period" else (fact.data_start, fact.data_end)
     assert found == expected

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Consent, Identity, Made, Milestone, Person, Says, encode
-from schemas.instant import DAY, from_fhir
+from schemas.instant import DAY, from_fhir, zone
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent_forms import Form, Profile
 from transforms.rules.hl7_events import read
@@ -42,6 +42,13 @@ def test_a_segment_is_read_whole() -> None:
     assert (fact.given, fact.said, fact.end) == (march, march + DAY - 1, instant("2026-06-02"))
     assert (fact.purposes, fact.recipients, fact.actions) == FORM[:3]
     assert (fact.rule, fact.kinds) == (0, None)
+
+
+def test_a_year_or_a_month_is_all_of_it_in_the_zone_of_its_source() -> None:
+    segment = "CON|1|support^^LIMEN|F1|77|||||||A||202603|2026|202605"
+    (fact,) = consents(read(message("ORU^R01", segment), READING._replace(zone=zone("America/New_York"))))
+    assert (fact.given, fact.said + 1) == (instant("2026-03-01T05:00:00Z"), instant("2026-04-01T04:00:00Z"))
+    assert (fact.start, fact.end) == (instant("2026-01-01T05:00:00Z"), instant("2026-06-01T04:00:00Z"))
 
 
 @pytest.mark.parametrize(

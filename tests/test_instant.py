@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.instant import DAY, HOUR, MINUTE, SECOND, Instant, day_of, from_fhir, from_hl7, micros, text_of, zone
+from schemas.instant import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    Instant,
+    day_of,
+    from_fhir,
+    from_hl7,
+    interval_from_fhir,
+    interval_from_hl7,
+    micros,
+    text_of,
+    zone,
+)
 
 NEW_YORK = zone("America/New_York")
 UNITS = (HOUR, MINUTE, SECOND)
@@ -102,6 +116,49 @@ def test_hl7(text: str, local: tzinfo, expected: Instant | None) -> None:
     assert from_hl7(text, local) == expected
 
 
+MAY = Instant(NOON - 12 * HOUR, 31 * DAY)
+COARSE = [
+    ("a month", "2024-05", "202405", UTC, MAY),
+    ("a month with an offset", None, "202405+0000", NEW_YORK, MAY),
+    ("a year", "2024", "2024", UTC, Instant(at(2024, 1, 1), 366 * DAY)),
+    ("a year with an offset", None, "2024+0200", UTC, Instant(at(2023, 12, 31, 22), 366 * DAY)),
+    ("a month in which the clock is set", "2024-03", "202403", NEW_YORK, Instant(at(2024, 3, 1, 5), 31 * DAY - HOUR)),
+    ("February", "2023-02", "202302", UTC, Instant(at(2023, 2, 1), 28 * DAY)),
+    ("December", "2023-12", "202312", UTC, Instant(at(2023, 12, 1), 31 * DAY)),
+    ("the last year", "9999", "9999", UTC, Instant(at(9999, 1, 1), 365 * DAY)),
+    ("the last month, further west", "9999-12", "999912", NEW_YORK, Instant(at(9999, 12, 1, 5), 31 * DAY)),
+    ("the first year", "0001", "0001", UTC, Instant(at(1, 1, 1), 365 * DAY)),
+    ("before the first year, once in UTC", "0001", "0001", zone("Asia/Tokyo"), None),
+    ("the year zero", "0000", "0000", UTC, None),
+    ("month 13", "2024-13", "202413", UTC, None),
+    ("month zero", "2024-00", "202400", UTC, None),
+    ("a month of one digit", "2024-5", "20245", UTC, None),
+    ("a year of two digits", "24", "24", UTC, None),
+    ("an open month", "2024-", "2024-", UTC, None),
+    ("nothing", "", "", UTC, None),
+    ("no text", None, "", UTC, None),
+    ("a line end behind it", "2024\n", "2024\n", UTC, None),
+    ("digits of another script", "٢٠٢٤", "٢٠٢٤", UTC, None),
+    ("each other's form", "202405", "2024-05", UTC, None),
+    ("an offset that FHIR has not", "2024-05+02:00", "202405+02:00", UTC, None),
+]
+
+
+@pytest.mark.parametrize("fhir, hl7, local, expected", [pytest.param(*case, id=name) for name, *case in COARSE])
+def test_a_year_or_a_month_is_all_of_it(fhir: str | None, hl7: str, local: tzinfo, expected: Instant | None) -> None:
+    assert interval_from_hl7(hl7, local) == expected
+    if fhir is not None:
+        assert interval_from_fhir(fhir, local) == expected
+    assert from_fhir(fhir, local) is None and from_hl7(hl7, local) is None, "an instant it is not"
+
+
+def test_what_is_finer_is_the_same_interval() -> None:
+    for _, text, expected in FHIR[:11]:
+        assert interval_from_fhir(text) == expected
+    for _, text, local, expected in HL7[:15]:
+        assert interval_from_hl7(text, local) == expected
+
+
 @pytest.mark.parametrize("local", [UTC, NEW_YORK, KIRITIMATI], ids=str)
 @given(text=st.from_regex(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}(T?[0-9:.]{0,12}([Z+-][0-9:]{0,5})?)?", fullmatch=True))
 def test_what_was_read_can_be_written(local: tzinfo, text: str) -> None:
@@ -114,8 +171,8 @@ def test_what_was_read_can_be_written(local: tzinfo, text: str) -> None:
 
 @given(text=st.text(max_size=40))
 def test_any_text_is_an_instant_or_none(text: str) -> None:
-    from_fhir(text)
-    from_hl7(text)
+    for read in (from_fhir, from_hl7, interval_from_fhir, interval_from_hl7):
+        read(text)
 
 
 @given(moment=st.datetimes(timezones=st.just(UTC)))

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from schemas.event import ALSO, Consent, Kind, Says
-from schemas.instant import BEGINNING, FOREVER
+from schemas.instant import BEGINNING, DAY, FOREVER
 from schemas.outcome import Reason, Verdict
 from transforms.rules.consent_versions import contradicted, ended
 
@@ -151,6 +151,12 @@ def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Conse
     ]
 
 
+def _vague_until(permit: Consent) -> int:
+    """The end of the month or year in which a permit was given, up to which it may not have been; BEGINNING for one of
+    a day or finer, which counts from its first instant."""
+    return permit.said if permit.said - permit.given >= 2 * DAY else BEGINNING  # no day is as long
+
+
 def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> int:
     """Until when a permit holds that ends at `end`: each renewal was given and began while the one before held, and
     covers no less data (dataPeriod) and no fewer classes than the permit."""
@@ -161,7 +167,7 @@ def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> in
     while reached:
         reached = False
         for other, other_end in others:
-            if max(other.given, other.start) <= end < other_end:
+            if max(other.given, other.start, _vague_until(other)) <= end < other_end:
                 end, reached = other_end, True
     return end
 
@@ -203,7 +209,13 @@ def standing(
     last = clear[-1][0].given if clear else BEGINNING
     fit = [(one, end) for one, end in clear if since < one.given]  # given after all that speaks against them
     in_hand = tuple(
-        Permit(one.given, max(one.start, one.data_start), min(end, one.data_end), renewed(one, end, fit), one)
+        Permit(
+            one.given,
+            max(one.start, one.data_start, _vague_until(one)),
+            min(end, one.data_end),
+            renewed(one, end, fit),
+            one,
+        )
         for one, end in fit
     )
 
@@ -240,7 +252,7 @@ def standing(
 def _confirmed(consents: Sequence[Consent], changed: int, horizon: int) -> int:
     """When the patient first gave a permit after the identity changed. A denial never settles whose record this is."""
     given = [
-        c.given
+        max(c.given, _vague_until(c))
         for c in consents
         if c.says is Says.PERMIT and changed < c.given <= horizon
         if not contradicted(c, consents) and ended(c, consents) is not None

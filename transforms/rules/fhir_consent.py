@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
-from schemas.instant import BEGINNING, FOREVER, from_fhir
+from schemas.instant import BEGINNING, FOREVER, from_fhir, interval_from_fhir
 from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent_forms import form_of
@@ -96,7 +96,7 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         raise MessageError(Reason.CONSENT_OF_NOBODY)
 
     local, meta = around.reading.zone, resource.meta or Meta()
-    dated = from_fhir(resource.dateTime, local)
+    dated = interval_from_fhir(resource.dateTime, local)
     scope = _scope(resource)
     rules = _rules(
         resource,

@@ -20,7 +20,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from schemas.event import Kind, Says
-from schemas.instant import BEGINNING, FOREVER, from_fhir
+from schemas.instant import BEGINNING, FOREVER, interval_from_fhir
 from transforms.rules import fhir_criteria
 from transforms.rules.consent_forms import ROOT_IS_BASE_DENY, ROOT_IS_CONTEXT, ROOT_IS_RULE, Form
 from transforms.rules.fhir_criteria import UNMARKED, Provision, both, form_of
@@ -206,19 +206,19 @@ def _windows(one: Provision, parent: Rule, reader: Reader) -> Rule | None:
 
 
 def _window(period: Period | None, around: Around) -> tuple[int, int] | None:
-    """A period with whole-day borders where dates are given (a permit holds all its last day); None if it is unreadable
-    or has no border at all."""
+    """A period from the first instant of its start to the last of its end, as of a date, a month or a year; None if it
+    is unreadable or has no border at all."""
     start, end = BEGINNING, FOREVER
     if period is not None and period.start is None and period.end is None:
         return None
     if period is not None and period.start is not None:
-        if (first := from_fhir(period.start, around.reading.zone)) is None:
+        if (first := interval_from_fhir(period.start, around.reading.zone)) is None:
             return None
         start = first.time
     if period is not None and period.end is not None:
-        if (last := from_fhir(period.end, around.reading.zone)) is None:
+        if (last := interval_from_fhir(period.end, around.reading.zone)) is None:
             return None
-        end = last.time + max(last.span, 1)  # FHIR Period.end is inclusive
+        end = last.time + max(last.span, 1)  # FHIR R4 Period: the end includes whatever matches it
     return start, end
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from schemas.errors import MessageError
 from schemas.event import Consent, Says, digest
-from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
+from schemas.instant import BEGINNING, FOREVER, Instant, interval_from_hl7
 from schemas.outcome import Reason
 from transforms.rules.consent_forms import Form, form_of
 from transforms.rules.hl7 import NULL, Segment
@@ -61,7 +61,7 @@ def _fact(
 ) -> Consent:
     codes = [f"{one.value(3)}|{one.value(1)}" for one in signed.repeats(2)] + [f"CON-3|{signed.value(3)}"]
     form = form_of(codes, reading.consents)
-    decided, begins, ends = (from_hl7(signed.value(field), reading.zone) for field in (13, 14, 15))
+    decided, begins, ends = (interval_from_hl7(signed.value(field), reading.zone) for field in (13, 14, 15))
     legible = all(
         found is not None or signed.field(field) in ("", NULL)
         for field, found in ((13, decided), (14, begins), (15, ends))
