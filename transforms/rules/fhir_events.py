@@ -46,6 +46,7 @@ from transforms.rules.fhir_parts import (
     split_reference,
 )
 from transforms.rules.fhir_statuses import STATUSES
+from transforms.rules.hl7_events import DIED
 from transforms.rules.identity import beside, national_provider
 from transforms.rules.sensitivity import Classes, mark
 from transforms.rules.vocabulary import unrouted
@@ -61,7 +62,7 @@ SERVICE_CLASSES = {
     "EMER": "emergency",
 }
 TEST = "HTEST"  # v3-ActReason: test health data
-EXPIRED = "exp"  # http://terminology.hl7.org/CodeSystem/discharge-disposition
+EXPIRED = DIED | {"exp"}  # discharge dispositions: HL7 table 0112 and NUBC's alike, and FHIR's own
 ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})  # request-intent
 NOTHING: dict[str, str] = {}
 UNKNOWN = {"service_class": "unknown"}
@@ -104,7 +105,7 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
 def _death(facts: list[AnyFact], stay: object, other: str) -> list[AnyFact]:
     """A patient whose stay ended so (hospitalization.dischargeDisposition) died, by every name."""
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
-    if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
+    if not isinstance(one, Milestone) or one.cancels or EXPIRED.isdisjoint(fhir_marks.stated(ended, "code")):
         return []  # what is taken back may be that very end
     return [beside(name, one.type, BEGINNING, died=True) for name in sorted({one.patient, other} - {""})]
 
