@@ -102,6 +102,16 @@ def test_where_an_appointment_takes_place_marks_it(policy: Policy) -> None:
         assert isinstance(fact, Milestone) and fact.classes == classes
 
 
+@pytest.mark.parametrize("code, classes", [("SUD", ("substance-use",)), ("HACC", ())])
+@pytest.mark.parametrize("status", ["active", "finished", "planned"])
+def test_what_an_episode_is_of_marks_it(policy: Policy, status: str, code: str, classes: tuple[str, ...]) -> None:
+    """EpisodeOfCare.type is the service that filters read of one."""
+    kinds = [{"text": "of no code"}, {"coding": [{"code": code}]}]
+    episode = {**encounter(status=status, type=kinds), "resourceType": "EpisodeOfCare"}
+    facts = read({**episode, "patient": episode["subject"]}, Around(reader(policy)._reading))
+    assert [fact.classes for fact in facts if not isinstance(fact, Made) and fact.classes] == [classes] * bool(classes)
+
+
 def test_what_a_bundle_is_labelled_with_marks_what_lies_in_it(policy: Policy) -> None:
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": encounter()}]}
     for more, classes in (({}, ()), (labelled(ACT_CODE, "HIV"), ("hiv",))):

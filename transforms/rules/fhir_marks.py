@@ -2,12 +2,12 @@
 
 Nothing here has to have the form of the standard: a code is looked for wherever it stands, since a mark only tightens.
 Sources: FHIR R4 Meta.security, serviceType, serviceCategory, specialty, location, reasonCode, reasonReference,
-diagnosis; Condition.code, .encounter; Appointment.participant.actor.
+diagnosis; Condition.code, .encounter; EpisodeOfCare.type; Appointment.participant.actor.
 """
 
 from collections.abc import Mapping
 
-from transforms.rules.fhir_parts import Appointment, Meta, Resource
+from transforms.rules.fhir_parts import Appointment, EpisodeOfCare, Meta, Resource
 from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, placed, served
 
 
@@ -33,6 +33,9 @@ def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Class
     for services in (resource.serviceType, resource.serviceCategory, resource.specialty):
         if services is not None:
             found += served(stated(services, "code"), known)
+    if isinstance(resource, EpisodeOfCare) and resource.type:
+        codes = [coding.code for kind in resource.type for coding in kind.coding or ()]
+        found += served([code for code in codes if code], known)
     if known.locations and (places := _places(resource)):
         found += placed(places, known)
     for reasons in (resource.reasonCode, resource.diagnosis):
