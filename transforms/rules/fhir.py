@@ -167,7 +167,8 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
 
 
 SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
-REFERRED = SOURCES | {"Patient", "Practitioner", "Condition", "Organization"}  # of which others in a Bundle may speak
+# of which others in a Bundle may speak
+REFERRED = SOURCES | {"Patient", "Practitioner", "Condition", "Location", "Organization"}
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:
@@ -186,10 +187,11 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
         elif kind == "Practitioner":
             stated = [i.value or "" for i in named(tree) or () if i.system == NPI_SYSTEM]
             providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
-        elif kind == "Condition":
-            classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
+        elif kind in ("Condition", "Location"):
+            marking = fhir_marks.condition if kind == "Condition" else fhir_marks.location
+            classes, others = marking(tree, around.reading.sensitivity)
             if classes:
-                marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
+                marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *others)})
         elif kind == "Organization":
             number = _sole_identifier(tree)
             organisations.update({name: number if organisations.get(name, number) == number else "" for name in names})

@@ -164,9 +164,9 @@ class Around(Part, frozen=True, gc=False):
     `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
-    information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
-    None where it means two. `organisations` maps one to the identifier of that Organization, system|value, "" where it
-    has none or several.
+    information that a Condition makes it of, or that a Location is of; so it does the identifiers of that Location.
+    `documents` maps one to a resource that may be the source of a Consent, None where it means two. `organisations`
+    maps one to the identifier of that Organization, system|value, "" where it has none or several.
     """
 
     reading: Reading
