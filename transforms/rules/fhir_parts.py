@@ -166,7 +166,8 @@ class Around(Part, frozen=True, gc=False):
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
     information that a Condition makes it of, or that a Location is of; so it does the identifiers of that Location.
     `documents` maps one to a resource that may be the source of a Consent, None where it means two. `organisations`
-    maps one to the identifier of that Organization, system|value, "" where it has none or several.
+    maps one to the identifier of that Organization, system|value, "" where it has none or several. `numbers` maps one
+    of a Patient who has several identifiers to use, and the patient key of each of these, to all these keys.
     """
 
     reading: Reading
@@ -180,6 +181,7 @@ class Around(Part, frozen=True, gc=False):
     marks: Mapping[str, Classes] = _NONE
     documents: Mapping[str, Mapping[str, Any] | None] = _NONE
     organisations: Mapping[str, str] = _NONE
+    numbers: Mapping[str, frozenset[str]] = _NONE
 
     @property
     def feed(self) -> str:

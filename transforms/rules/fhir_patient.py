@@ -8,7 +8,7 @@ from schemas.event import AnyFact, Identity, Made, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks
-from transforms.rules.fhir import also_called, identifiers, is_related, key_of, patient_of
+from transforms.rules.fhir import every_key, further, identifiers, is_related, key_of, patient_of
 from transforms.rules.fhir_parts import Around, Meta, Patient, Reference
 from transforms.rules.identity import beside, patient_key, preferred
 from transforms.rules.sensitivity import adult_at, mark
@@ -17,11 +17,14 @@ from transforms.rules.sensitivity import adult_at, mark
 def read(resource: Patient, around: Around) -> list[AnyFact]:
     """A Patient is demographics: nothing of it crosses, but that a patient died or is no adult bears on every release.
     One that links to another changes identity, for both sides, and stays linked in every later version: the same links
-    told again are the same change. What is told is told by the names that a Bundle gives besides, too."""
+    told again are the same change. What is told is told by all of its numbers, and by the names that a Bundle gives
+    besides."""
     own = Reference(f"Patient/{resource.id}") if resource.id else None
     local = patient_key(around.feed, own.reference or "") if own else ""
-    keys = {preferred(identifiers(resource.identifier), around.reading.identity_types), local} - {""}
-    beyond = {also_called(own, around)} - {"", *keys}
+    known = identifiers(resource.identifier)
+    number = preferred(known, around.reading.identity_types)
+    keys = {number, local} - {""}
+    beyond = {*every_key(known, around), *further(own, number, around)} - keys
     adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
     died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
     links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
@@ -41,7 +44,8 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
     time = when.time + when.span if when else FOREVER  # of unknown date: no consent is known to come after it
     kinds = tuple(sorted(f"{link.type}|{other}" for link, other in zip(links, others, strict=True)))
     name = digest("link", tuple(sorted(keys)), kinds)
-    everyone = (*told, *sorted((beyond | {also_called(link.other, around) for link in links}) - {"", *told}))
+    beyond_others = {name for link, key in zip(links, others, strict=True) for name in further(link.other, key, around)}
+    everyone = (*told, *sorted((beyond | beyond_others) - {*told}))
     facts: list[AnyFact] = [Identity(name, side, "Patient", time, place == 0) for place, side in enumerate(everyone)]
     if died or adult != BEGINNING:
         facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
