@@ -86,7 +86,7 @@ def own_names(resource: Resource) -> tuple[str, ...]:
 
 def condition(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, list[str]]:
     """Of which classes a Condition is, and what it makes so besides itself: its encounter."""
-    found = diagnosed(stated(tree.get("code"), "code"), known) + _of_labels_in(tree, known)
+    found = diagnosed(stated(tree.get("code"), "code"), known) + of_labels_in(tree, known)
     return found, stated(tree.get("encounter"), "reference")
 
 
@@ -95,10 +95,10 @@ def location(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, l
     another resource may refer to it."""
     values = [value for value in stated(tree.get("identifier"), "value") if value]
     whole = [_place(text) for text in stated(tree.get("partOf"), "reference", "value")]
-    return placed([_text(tree.get("id")) or "", *values, *whole], known) + _of_labels_in(tree, known), values
+    return placed([_text(tree.get("id")) or "", *values, *whole], known) + of_labels_in(tree, known), values
 
 
-def _of_labels_in(tree: Mapping[str, object], known: Sensitivity) -> Classes:
+def of_labels_in(tree: Mapping[str, object], known: Sensitivity) -> Classes:
     """Of which classes the security labels in a tree of any form make it."""
     meta = tree.get("meta")
     security = meta.get("security") if isinstance(meta, dict) else None

@@ -1,6 +1,6 @@
 """The parts of FHIR R4 resources that are read, typed; everything else stays unread. None of them prints its values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -217,12 +217,15 @@ def base_of(url: str | None, kind: str) -> str:
 
 def modified(part: object) -> bool:
     """Does a modifier that nobody here knows stand anywhere in it (FHIR R4 2.20, modifierExtension)?"""
+    return any("modifierExtension" in one for one in objects(part))
+
+
+def objects(part: object) -> Iterator[dict[str, Any]]:
+    """Every object in a part of a resource, itself too."""
     parts = [part]
     for one in parts:  # which grows on the way
         if isinstance(one, dict):
-            if "modifierExtension" in one:
-                return True
+            yield one
             parts += one.values()
         elif isinstance(one, list):
             parts += one
-    return False

@@ -3,13 +3,17 @@
 Nothing of a Patient crosses. Sources: FHIR R4 Patient.link, .deceased[x], .birthDate, Meta.security.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from transforms.rules import fhir_marks
-from transforms.rules.fhir import every_key, further, identifiers, is_related, key_of, patient_of
-from transforms.rules.fhir_parts import Around, Meta, Patient, Reference
+from transforms.rules.fhir import every_key, further, identifiers, is_related, key_of, named, patient_of
+from transforms.rules.fhir_parts import Around, FhirIdentifier, Meta, Patient, Reference, objects
 from transforms.rules.identity import beside, patient_key, preferred
 from transforms.rules.sensitivity import adult_at, mark
 
@@ -25,8 +29,7 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
     number = preferred(known, around.reading.identity_types)
     keys = {number, local} - {""}
     beyond = {*every_key(known, around), *further(own, number, around)} - keys
-    adult = adult_at(str(resource.birthDate or ""), around.reading.sensitivity, around.reading.zone)
-    died = resource.deceasedBoolean not in (None, False) or str(resource.deceasedDateTime)[:4].isdigit()
+    adult, died = _bearing(resource.birthDate, resource.deceasedBoolean, resource.deceasedDateTime, around)
     links = [link for link in resource.link or () if link.other is None or not is_related(link.other)]
     if not links:
         if not keys:
@@ -50,6 +53,34 @@ def read(resource: Patient, around: Around) -> list[AnyFact]:
     if died or adult != BEGINNING:
         facts += [beside(side, "Patient", adult, died) for side in sorted(keys | beyond)]
     return facts + _marked(resource, everyone, around)
+
+
+def contained(tree: Mapping[str, Any], patients: Iterable[str], around: Around) -> list[AnyFact]:
+    """What the Patients that a resource contains say of themselves, beside what it is counted as: by each of their
+    numbers, and by the one that a reference to them has. One that nothing refers to may be any of `patients`, whom the
+    resource is about. Of what cannot be read nothing is known."""
+    inside = tree["contained"] if isinstance(tree["contained"], list) else []
+    people = [one for one in inside if isinstance(one, dict) and one.get("resourceType") == "Patient"]
+    referred: defaultdict[str, list[FhirIdentifier]] = defaultdict(list)  # reference → the identifiers beside it
+    for part in objects(tree) if people else ():
+        if isinstance(text := part.get("reference"), str):
+            referred[text] += named({"identifier": [part.get("identifier")]}) or ()
+    facts: list[AnyFact] = []
+    for one in people:
+        adult, died = _bearing(one.get("birthDate"), one.get("deceasedBoolean"), one.get("deceasedDateTime"), around)
+        classes = fhir_marks.of_labels_in(one, around.reading.sensitivity)
+        name = f"#{one.get('id')}"
+        keys = every_key(identifiers([*(named(one) or ()), *referred.get(name, ())]), around)
+        for key in sorted(keys.union(() if name in referred else patients) - {""}):
+            facts += [beside(key, "Patient", adult, died)] if died or adult != BEGINNING else []
+            facts += [mark(key, (), classes)] if classes else []
+    return facts
+
+
+def _bearing(born: object, dead: object, when: object, around: Around) -> tuple[int, bool]:
+    """When a Patient is of age (birthDate), and whether it died (deceased[x])."""
+    adult = adult_at(str(born or ""), around.reading.sensitivity, around.reading.zone)
+    return adult, dead not in (None, False) or str(when)[:4].isdigit()
 
 
 def _marked(resource: Patient, sides: tuple[str, ...], around: Around) -> list[AnyFact]:
