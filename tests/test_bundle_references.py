@@ -1,4 +1,4 @@
-"""Whom a relative reference in a Bundle means: what withholds binds by both names, a permit by one (Bundle 2.36.4)."""
+"""Whom a reference in a Bundle means: what withholds binds by each name and number, a permit by one (Bundle 2.36.4)."""
 
 import json
 from datetime import UTC
@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fhir_resources import typed
 from hospital_files import decide, ndjson, payloads, permit
 
 from pipelines import options
 from pipelines.run import run as do
-from schemas.event import Consent, Identity, Milestone, Person, Says
+from schemas.event import Consent, Identity, Mark, Milestone, Person, Says
 from schemas.instant import BEGINNING
 from transforms.rules import hl7_events
 from transforms.rules.envelope import Envelopes
 from transforms.rules.fhir_parts import base_of
 from transforms.rules.reading import Reading
+from transforms.rules.sensitivity import Sensitivity
 
 BASE = "https://e.example/fhir"
 RELATIVE, ABSOLUTE = "ehr\x1fPatient/7", f"{BASE}\x1fPatient/7"
@@ -34,7 +36,8 @@ def bundle(*resources: Json, base: str = BASE) -> Json:
 
 
 def facts(document: Json, source: str = "ehr") -> list[Any]:
-    reading = Reading(source, "UTF-8", UTC, ("MR", ""))
+    known = Sensitivity(labels={(None, "HIV"): ("hiv",)}, diagnoses={"B": [("B20", ("hiv",))]})
+    reading = Reading(source, "UTF-8", UTC, ("MR", "PI", ""), sensitivity=known)
     opened = Envelopes(reading, {"PATSUPPORT": (), "HCPVISIBLE": ()}, hl7_events.read)
     return [fact for one in opened.document(json.dumps(document).encode()) for fact in one.facts]
 
@@ -186,3 +189,83 @@ def test_a_poll_takes_nothing_back(tmp_path: Path) -> None:
         done = do(asked).summary
         assert (done["retracted"], done["review"], done["asked_again"]) == (0, 0, 0), day
     assert {one["data"]["milestone"] for one in payloads(tmp_path / "out")} == {"discharged"}
+
+
+# --- one patient, several numbers ----------------------------------------------------------------------------------
+
+MR, PI = "urn:id:A\x1f1", "urn:id:B\x1f2"
+BY_PI = {"identifier": typed("PI", value="2", system="urn:id:B")}
+NUMBERS = [
+    typed("PI", value="2", system="urn:id:B"), typed("MR", value="1", system="urn:id:A"),
+    typed("SS", value="3", system="urn:id:C"), typed("DL", value="4", system="urn:id:D"),
+    typed("MR", value="5", system="urn:id:A", use="old"), {"system": "http://hl7.org/fhir/sid/us-ssn", "value": "6"},
+]  # fmt: skip
+LABELLED = {"meta": {"security": [{"code": "HIV"}]}}
+
+
+def person(**more: Any) -> Json:
+    return {"resourceType": "Patient", "id": "7", "identifier": NUMBERS, **more}
+
+
+def together(*resources: Json) -> list[Any]:
+    """What is told beside the Patient with several numbers, in a Bundle without any fullUrl."""
+    entries = [{"resource": one} for one in (person(), *resources)]
+    found = facts({"resourceType": "Bundle", "entry": entries})
+    return [fact for fact in found if fact.type != "Patient"]
+
+
+def test_what_withholds_is_told_by_every_number_of_the_patient_and_counted_once() -> None:
+    for who, counted, other in ((PATIENT, MR, PI), (BY_PI, PI, MR), ({**PATIENT, **BY_PI}, PI, MR)):
+        found = together(permit(who, status="rejected"))
+        assert told(found) == {counted: [True], other: [False]}
+        assert len({fact.key for fact in found}) == 1 and len({fact.what for fact in found}) == 2
+        assert told(together(permit(who), {**ENCOUNTER, "subject": who})) == {counted: [True, True]}
+
+
+def test_a_mark_and_a_death_are_told_by_every_number() -> None:
+    for status in ("finished", "in-progress"):
+        found = together({**ENCOUNTER, "status": status, **LABELLED})
+        assert {one.patient for one in found if isinstance(one, Mark) or getattr(one, "classes", ())} == {MR, PI}
+    code = {"code": {"coding": [{"code": "B20"}]}}
+    marks = together({"resourceType": "Condition", "subject": PATIENT, **code})
+    assert {one.patient for one in marks if isinstance(one, Mark)} == {MR, PI}
+    expired = {"dischargeDisposition": {"coding": [{"code": "exp"}]}}
+    died = together({**ENCOUNTER, "hospitalization": expired})
+    assert {one.patient for one in died if isinstance(one, Person) and one.died} == {MR, PI}
+
+
+@pytest.mark.parametrize(
+    "more", [{"deceasedBoolean": True}, {"birthDate": "2015-02-01"}, LABELLED], ids=["died", "a minor", "a label"]
+)
+def test_a_patient_is_told_of_by_every_number(more: Json) -> None:
+    for document in (person(**more), bundle(person(**more), base="urn:no")):
+        found = facts(document)
+        people = [fact for fact in found if isinstance(fact, Person)]
+        assert told(people) == {RELATIVE: [True], MR: [False], PI: [False]}
+        assert {(one.died, one.adult_at != BEGINNING) for one in people} == {
+            ("deceasedBoolean" in more, "birthDate" in more)
+        }
+        marked = {one.patient for one in found if isinstance(one, Mark)}
+        assert marked == ({RELATIVE, MR, PI} if more is LABELLED else set())
+
+
+def test_a_link_changes_the_identity_of_every_number() -> None:
+    other = {"resourceType": "Patient", "id": "8", "identifier": [typed("MR", "PI", value=n) for n in ("8", "9")]}
+    linked = person(link=[{"other": {"reference": "Patient/8"}, "type": "replaces"}], deceasedBoolean=True)
+    found = facts({"resourceType": "Bundle", "entry": [{"resource": linked}, {"resource": other}]})
+    sides = told([fact for fact in found if isinstance(fact, Identity)])
+    eight, nine = "urn:id:MAIN\x1f8", "urn:id:MAIN\x1f9"
+    assert set(sides) == {RELATIVE, MR, PI, eight, nine} and [True] in sides.values()
+    assert {fact.patient for fact in found if isinstance(fact, Person) and fact.died} == {RELATIVE, MR, PI}
+
+
+def test_no_release_by_another_number_through_the_whole_job(tmp_path: Path) -> None:
+    """The Encounter and its permit go by one number, the denial by the Patient, whose first number is another."""
+    ndjson(tmp_path / "in/feed.ndjson", [permit(BY_PI), {**ENCOUNTER, "subject": {**PATIENT, **BY_PI}}])
+    decide([tmp_path / "in"], tmp_path / "out", tmp_path / "state")
+    assert len(payloads(tmp_path / "out")) == 2
+    denial = permit(PATIENT, "d1", status="rejected", dateTime="2026-05-21T00:00:00Z")
+    for place, resources in enumerate(([person(), denial], [person(deceasedBoolean=True)])):
+        (tmp_path / "in/more.json").write_text(json.dumps(bundle(*resources)))
+        decide([tmp_path / "in"], tmp_path / f"out{place}", tmp_path / f"state{place}")
+        assert payloads(tmp_path / f"out{place}") == []

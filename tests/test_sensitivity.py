@@ -102,6 +102,16 @@ def test_where_an_appointment_takes_place_marks_it(policy: Policy) -> None:
         assert isinstance(fact, Milestone) and fact.classes == classes
 
 
+@pytest.mark.parametrize("code, classes", [("SUD", ("substance-use",)), ("HACC", ())])
+@pytest.mark.parametrize("status", ["active", "finished", "planned"])
+def test_what_an_episode_is_of_marks_it(policy: Policy, status: str, code: str, classes: tuple[str, ...]) -> None:
+    """EpisodeOfCare.type is the service that filters read of one."""
+    kinds = [{"text": "of no code"}, {"coding": [{"code": code}]}]
+    episode = {**encounter(status=status, type=kinds), "resourceType": "EpisodeOfCare"}
+    facts = read({**episode, "patient": episode["subject"]}, Around(reader(policy)._reading))
+    assert [fact.classes for fact in facts if not isinstance(fact, Made) and fact.classes] == [classes] * bool(classes)
+
+
 def test_what_a_bundle_is_labelled_with_marks_what_lies_in_it(policy: Policy) -> None:
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": encounter()}]}
     for more, classes in (({}, ()), (labelled(ACT_CODE, "HIV"), ("hiv",))):
@@ -109,11 +119,17 @@ def test_what_a_bundle_is_labelled_with_marks_what_lies_in_it(policy: Policy) ->
         assert [fact.classes for fact in one.facts if isinstance(fact, Milestone)] == [classes]
 
 
-def test_a_stay_that_ended_in_death_is_told_of_the_patient(policy: Policy) -> None:
-    for code, died in (("home", []), ("exp", [True])):
-        stay = {"dischargeDisposition": {"coding": [{"code": code}]}}
+@pytest.mark.parametrize(
+    "code, died", [("home", False), ("01", False), *((code, True) for code in ("exp", "20", "40", "41", "42"))]
+)
+def test_a_stay_that_ended_in_death_is_told_of_the_patient(policy: Policy, code: str, died: bool) -> None:
+    """By the codes of FHIR and by those of PV1-36, of whatever system: US Core has the National Uniform Billing
+    Committee's."""
+    for system in ("https://www.nubc.org/CodeSystem/PatDischargeStatus", None):
+        stay = {"dischargeDisposition": {"coding": [{"system": system, "code": code}]}}
         _, *beside = read(encounter(hospitalization=stay), Around(reader(policy)._reading))
-        assert [(one.died, one.counted) for one in beside if isinstance(one, Person)] == [(one, False) for one in died]
+        people = [(one.died, one.counted) for one in beside if isinstance(one, Person)]
+        assert people == ([(True, False)] if died else [])
 
 
 def test_a_condition_may_name_its_encounter_by_the_place_of_its_entry(policy: Policy) -> None:

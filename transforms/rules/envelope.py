@@ -16,7 +16,7 @@ from schemas.errors import MessageError
 from schemas.event import AnyFact, Made
 from schemas.outcome import Reason, Verdict
 from schemas.verdict import TYPE as VERDICT
-from transforms.rules import fhir, fhir_consent, fhir_events
+from transforms.rules import fhir, fhir_consent, fhir_events, fhir_patient
 from transforms.rules.envelope_parts import Bundle, Carried, CloudEvent, Counted, Entry
 from transforms.rules.fhir_parts import Around, base_of, modified
 from transforms.rules.notification import SHAPES, Status, is_carried, names, status
@@ -93,18 +93,23 @@ class Envelopes:
     def _resource(self, body: bytes, kind: object, tree: dict[str, Any], around: Around) -> Counted:
         if not isinstance(kind, str) or kind not in RESOURCE_TYPES:
             raise MessageError(Reason.UNKNOWN_KIND)
+        facts: list[AnyFact]
         if kind == "Consent":
-            return Counted(body, [*fhir_consent.consent(tree, around, self._purposes)], None)
-        if kind in fhir_events.READERS:
+            facts = [*fhir_consent.consent(tree, around, self._purposes)]
+        elif kind in fhir_events.READERS:
             if kind != "Patient" and (b"modifierExtension" in body or b"\\u" in body) and modified(tree):
                 raise MessageError(Reason.UNKNOWN_MODIFIER)
-            return Counted(body, fhir_events.read(tree, around), None)
-        if kind == "Parameters" and may_hold_consent(body):  # it is read neither here nor there
+            facts = fhir_events.read(tree, around)
+        elif kind == "Parameters" and may_hold_consent(body):  # it is read neither here nor there
             raise MessageError(Reason.CONSENT_OF_NOBODY)
-        if kind in SHAPES and (said := status(tree, around.feed)):
+        elif kind in SHAPES and (said := status(tree, around.feed)):
             return _told(body, kind, said, set())
-        marks = fhir_events.condition(tree, around) if kind == "Condition" else []
-        return Counted(body, [unrouted(kind, Reason.NO_ROUTE), *marks], None)
+        else:
+            marks = fhir_events.condition(tree, around) if kind == "Condition" else []
+            facts = [unrouted(kind, Reason.NO_ROUTE), *marks]
+        if "contained" in tree:
+            facts += fhir_patient.contained(tree, {fact.patient for fact in facts}, around)
+        return Counted(body, facts, None)
 
     def _cloud_event(self, body: bytes, tree: object) -> list[Counted]:
         try:

@@ -93,17 +93,28 @@ def patient_of(reference: Reference | None, around: Around) -> str:
     return patient_key(base or source, local) if literal else ""
 
 
-def also_called(reference: Reference | None, around: Around) -> str:
-    """The other patient key of a literal reference in a Bundle, "" if it has none: a relative one means what is there
+def further(reference: Reference | None, patient: str, around: Around) -> list[str]:
+    """The other keys of a patient who has this key, or is meant by this reference, sorted: those of the further numbers
+    of a Patient around; and of a literal reference in a Bundle the other one, since a relative one means what is there
     under the base URL of its entry's fullUrl, and is what a feed without fullUrls calls the same patient (FHIR R4
-    2.36.4). For what only ever withholds: it binds by whichever of the two an event goes.
+    2.36.4). For what only ever withholds: it binds by whichever of them an event goes.
     """
-    base, local = split_reference(reference.reference or "") if reference is not None and around.base else ("", "")
-    if not local.startswith("Patient/") or local == "Patient/":
-        return ""
-    if not base:
-        return patient_key(around.base, local)
-    return patient_key(around.feed, local) if base == around.base else ""
+    if not around.numbers and not around.base:  # the usual case
+        return []
+    text = (reference.reference or "") if reference is not None else ""
+    found = {*around.numbers.get(patient, ()), *around.numbers.get(text.partition("/_history/")[0], ())}
+    base, local = split_reference(text)
+    if local.startswith("Patient/") and local != "Patient/" and around.base:
+        if not base:
+            found.add(patient_key(around.base, local))
+        elif base == around.base:
+            found.add(patient_key(around.feed, local))
+    return sorted(found - {"", patient})
+
+
+def every_key(known: list[Identifier], around: Around) -> frozenset[str]:
+    """The patient key of each identifier that may be used."""
+    return frozenset(preferred([one], around.reading.identity_types) for one in known) - {""}
 
 
 def _by_identifier(reference: Reference, around: Around) -> str:
@@ -167,7 +178,8 @@ def containing(resources: list[dict[str, object]], around: Around) -> Around:
 
 
 SOURCES = frozenset({"DocumentReference", "QuestionnaireResponse", "Contract", "Consent"})  # Consent.sourceReference
-REFERRED = SOURCES | {"Patient", "Practitioner", "Condition", "Organization"}  # of which others in a Bundle may speak
+# of which others in a Bundle may speak
+REFERRED = SOURCES | {"Patient", "Practitioner", "Condition", "Location", "Organization"}
 
 
 def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: Around) -> Around:
@@ -175,21 +187,25 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
     name that means two patients means none."""
     patients, providers = dict(around.patients), dict(around.providers)
     channels, marks, documents = dict(around.channels), dict(around.marks), dict(around.documents)
-    organisations = dict(around.organisations)
+    organisations, numbers = dict(around.organisations), dict(around.numbers)
     for names, tree in resources:
         kind = tree.get("resourceType")
         if kind == "Patient":
-            key, channel = patient_in(tree, around), contact.of_fhir(tree.get("telecom"))
+            key, keys = patient_in(tree, around)
+            channel = contact.of_fhir(tree.get("telecom"))
             for name in names:
                 patients[name] = key if patients.get(name, key) == key else None
                 channels[name] = channel if channels.get(name, channel) == channel else ""
+            if len(keys) > 1:
+                numbers.update({name: numbers.get(name, frozenset()) | keys for name in (*names, *keys)})
         elif kind == "Practitioner":
             stated = [i.value or "" for i in named(tree) or () if i.system == NPI_SYSTEM]
             providers.update({name: national_provider(stated[0]) if stated else "" for name in names})
-        elif kind == "Condition":
-            classes, encounters = fhir_marks.condition(tree, around.reading.sensitivity)
+        elif kind in ("Condition", "Location"):
+            marking = fhir_marks.condition if kind == "Condition" else fhir_marks.location
+            classes, others = marking(tree, around.reading.sensitivity)
             if classes:
-                marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *encounters)})
+                marks.update({name: tuple({*marks.get(name, ()), *classes}) for name in (*names, *others)})
         elif kind == "Organization":
             number = _sole_identifier(tree)
             organisations.update({name: number if organisations.get(name, number) == number else "" for name in names})
@@ -197,14 +213,16 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             documents.update({name: tree if documents.get(name, tree) is tree else None for name in names})
     return msgspec.structs.replace(
         around, patients=patients, providers=providers, channels=channels, marks=marks, documents=documents,
-        organisations=organisations,
+        organisations=organisations, numbers=numbers,
     )  # fmt: skip
 
 
-def patient_in(tree: Mapping[str, object], around: Around) -> str | None:
-    """The patient key by the identifiers of a Patient: "" if it has none to use, None if they cannot be read."""
+def patient_in(tree: Mapping[str, object], around: Around) -> tuple[str | None, frozenset[str]]:
+    """The patient key by the identifiers of a Patient, "" if it has none to use, None if they cannot be read; and the
+    keys of all that may be used."""
     found = named(tree)
-    return None if found is None else preferred(identifiers(found), around.reading.identity_types)
+    known = identifiers(found)
+    return None if found is None else preferred(known, around.reading.identity_types), every_key(known, around)
 
 
 def _sole_identifier(tree: Mapping[str, object]) -> str:

@@ -27,7 +27,7 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_provision
 from transforms.rules.consent_forms import form_of
 from transforms.rules.consent_versions import ENDINGS
-from transforms.rules.fhir import also_called, containing, key_of, patient_of, same_patient
+from transforms.rules.fhir import containing, further, key_of, patient_of, same_patient
 from transforms.rules.fhir_consent_elements import understood
 from transforms.rules.fhir_consent_source import Source, source
 from transforms.rules.fhir_criteria import Provision
@@ -84,7 +84,7 @@ class Legible(Part, frozen=True, gc=False):
 
 def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, object]) -> list[Consent]:
     """The facts that one Consent resource states, a rule each, permits first; the first of them is counted. What it
-    withholds is told once more to the patient's other name, where the Bundle gives it one (`fhir.also_called`).
+    withholds is told again to the patient's further names, where what lies around gives any (`fhir.further`).
 
     `tree` is the resource as parsed, `purposes` holds the known codes. Raises MessageError.
     """
@@ -127,11 +127,11 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         )
         for place, rule in enumerate(rules)
     ]  # fmt: skip
-    other = also_called(resource.patient, around)
-    if other in ("", patient):
-        return facts
-    what = digest(other, *stated)[:16]
-    return facts + [replace(one, patient=other, what=what, counted=False) for one in facts if one.says in TIGHTENS]
+    withholds = [one for one in facts if one.says in TIGHTENS]
+    for other in further(resource.patient, patient, around):
+        what = digest(other, *stated)[:16]
+        facts += [replace(one, patient=other, what=what, counted=False) for one in withholds]
+    return facts
 
 
 def _resource(tree: Mapping[str, object]) -> ConsentResource:

@@ -18,8 +18,8 @@ from schemas.outcome import Reason
 from transforms.rules import fhir_marks, fhir_patient, filters
 from transforms.rules.fhir import (
     NPI_SYSTEM,
-    also_called,
     containing,
+    further,
     is_numbered,
     is_patient,
     key_of,
@@ -46,6 +46,7 @@ from transforms.rules.fhir_parts import (
     split_reference,
 )
 from transforms.rules.fhir_statuses import STATUSES
+from transforms.rules.hl7_events import DIED
 from transforms.rules.identity import beside, national_provider
 from transforms.rules.sensitivity import Classes, mark
 from transforms.rules.vocabulary import unrouted
@@ -61,7 +62,7 @@ SERVICE_CLASSES = {
     "EMER": "emergency",
 }
 TEST = "HTEST"  # v3-ActReason: test health data
-EXPIRED = "exp"  # http://terminology.hl7.org/CodeSystem/discharge-disposition
+EXPIRED = DIED | {"exp"}  # discharge dispositions: HL7 table 0112 and NUBC's alike, and FHIR's own
 ORDERS = frozenset({"order", "original-order", "reflex-order", "filler-order", "instance-order"})  # request-intent
 NOTHING: dict[str, str] = {}
 UNKNOWN = {"service_class": "unknown"}
@@ -100,15 +101,17 @@ def encounter(resource: Encounter, around: Around) -> list[AnyFact]:
     facts = _stated(resource, around, resource.subject, ended, values, told)
     if resource.hospitalization is None:
         return facts
-    return facts + _death(facts, resource.hospitalization, also_called(resource.subject, around))
+    return facts + _death(facts, resource, around)
 
 
-def _death(facts: list[AnyFact], stay: object, other: str) -> list[AnyFact]:
+def _death(facts: list[AnyFact], resource: Encounter, around: Around) -> list[AnyFact]:
     """A patient whose stay ended so (hospitalization.dischargeDisposition) died, by every name."""
+    stay = resource.hospitalization
     one, ended = facts[0], stay.get("dischargeDisposition") if isinstance(stay, dict) else None
-    if not isinstance(one, Milestone) or one.cancels or EXPIRED not in fhir_marks.stated(ended, "code"):
+    if not isinstance(one, Milestone) or one.cancels or EXPIRED.isdisjoint(fhir_marks.stated(ended, "code")):
         return []  # what is taken back may be that very end
-    return [beside(name, one.type, BEGINNING, died=True) for name in sorted({one.patient, other} - {""})]
+    names = (one.patient, *further(resource.subject, one.patient, around))
+    return [beside(name, one.type, BEGINNING, died=True) for name in names]
 
 
 def _provider(participants: list[Participant] | None, around: Around) -> tuple[str, bool]:
@@ -267,8 +270,8 @@ def _stated(
         key, patient, resource.resourceType, what, kind, visit, time, span, values, cancels, None, classes, course,
         None, tuple(also), fhir_marks.conditions(resource), stated,
     )  # fmt: skip
-    other = also_called(subject, around) if classes else ""
-    return [milestone, mark(other, (visit, *also), classes)] if other else [milestone]
+    others = further(subject, patient, around) if classes else ()
+    return [milestone, *(mark(other, (visit, *also), classes) for other in others)]
 
 
 def _marks(classes: Classes, subject: Reference | None, numbers: Iterable[str | None], around: Around) -> list[AnyFact]:
@@ -276,8 +279,8 @@ def _marks(classes: Classes, subject: Reference | None, numbers: Iterable[str | 
     if not classes:
         return []
     numbers = [*numbers]
-    keys = {patient_of(subject, around), also_called(subject, around)} - {""}
-    return [mark(patient, numbers, classes) for patient in sorted(keys)]
+    patient = patient_of(subject, around)
+    return [mark(key, numbers, classes) for key in (patient, *further(subject, patient, around)) if key]
 
 
 def condition(tree: Mapping[str, object], around: Around) -> list[AnyFact]:

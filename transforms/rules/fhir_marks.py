@@ -2,13 +2,16 @@
 
 Nothing here has to have the form of the standard: a code is looked for wherever it stands, since a mark only tightens.
 Sources: FHIR R4 Meta.security, serviceType, serviceCategory, specialty, location, reasonCode, reasonReference,
-diagnosis; Condition.code, .encounter; Appointment.participant.actor.
+diagnosis; Condition.code, .encounter; EpisodeOfCare.type; Appointment.participant.actor; Location.identifier, .partOf.
 """
 
+import re
 from collections.abc import Mapping
 
-from transforms.rules.fhir_parts import Appointment, Meta, Resource
+from transforms.rules.fhir_parts import Appointment, EpisodeOfCare, Meta, Resource
 from transforms.rules.sensitivity import Classes, Sensitivity, diagnosed, labelled, placed, served
+
+_BAR = re.compile(r"\||%7C", re.IGNORECASE)  # between the system and the value of an identifier in a URL
 
 
 def stated(tree: object, *names: str) -> list[str]:
@@ -28,19 +31,23 @@ def stated(tree: object, *names: str) -> list[str]:
 
 
 def marked(resource: Resource, known: Sensitivity, elsewhere: Mapping[str, Classes]) -> Classes:
-    """Of which classes a resource is, sorted. `elsewhere` are the names that Conditions around it mark."""
+    """Of which classes a resource is, sorted. `elsewhere`: the names that Conditions and Locations around it mark."""
     found = () if resource.meta is None else of_label(resource.meta, known)
     for services in (resource.serviceType, resource.serviceCategory, resource.specialty):
         if services is not None:
             found += served(stated(services, "code"), known)
-    if known.locations and (places := _places(resource)):
+    if isinstance(resource, EpisodeOfCare) and resource.type:
+        codes = [coding.code for kind in resource.type for coding in kind.coding or ()]
+        found += served([code for code in codes if code], known)
+    places = _places(resource) if known.locations or elsewhere else ()
+    if places:
         found += placed(places, known)
     for reasons in (resource.reasonCode, resource.diagnosis):
         if reasons is not None:
             found += diagnosed(stated(reasons, "code"), known)
     if elsewhere:
-        referred = stated([resource.reasonReference, resource.diagnosis], "reference")
-        found += tuple(c for name in (*own_names(resource), *referred) for c in elsewhere.get(name, ()))
+        names = (*own_names(resource), *_referred(resource), *places)
+        found += tuple(c for name in names for c in elsewhere.get(name.partition("/_history/")[0], ()))
     return tuple(sorted(set(found))) if found else found
 
 
@@ -50,16 +57,25 @@ def of_label(meta: Meta, known: Sensitivity) -> Classes:
 
 
 def _places(resource: Resource) -> list[str]:
-    """Where it happened: the ids and identifiers of Encounter.location and of an Appointment's Locations, and the
-    identifiers of contained ones."""
+    """Where it happened: the references and identifiers of Encounter.location and of an Appointment's Locations, and
+    the numbers in them."""
     found = [] if resource.location is None else stated(resource.location, "reference", "value")
-    if resource.contained:
-        places = [one.get("identifier") for one in resource.contained if one.get("resourceType") == "Location"]
-        found += stated(places, "value")
     for one in (resource.participant or ()) if isinstance(resource, Appointment) else ():
-        if (actor := one.actor) and (actor.type == "Location" or "Location/" in (actor.reference or "")):
+        if (actor := one.actor) and (actor.type == "Location" or "Location" in (actor.reference or "")):
             found += (actor.reference or "", (actor.identifier.value or "") if actor.identifier else "")
-    return [name for text in found for name in (text, text.partition("/_history/")[0].rpartition("/")[2])]
+    return [name for text in found for name in (text, _place(text)) if name]
+
+
+def _place(text: str) -> str:
+    return number(text) if "?" in text else text.partition("/_history/")[0].rpartition("/")[2]
+
+
+def _referred(resource: Resource) -> list[str]:
+    """What a resource refers to, or contains, that may mark it."""
+    found = stated([resource.reasonReference, resource.diagnosis], "reference")
+    if isinstance(resource, Appointment):
+        found += [one.actor.reference or "" for one in resource.participant or () if one.actor]
+    return found + [f"#{one.get('id')}" for one in resource.contained or () if one.get("resourceType") == "Location"]
 
 
 def own_names(resource: Resource) -> tuple[str, ...]:
@@ -70,12 +86,26 @@ def own_names(resource: Resource) -> tuple[str, ...]:
 
 def condition(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, list[str]]:
     """Of which classes a Condition is, and what it makes so besides itself: its encounter."""
+    found = diagnosed(stated(tree.get("code"), "code"), known) + of_labels_in(tree, known)
+    return found, stated(tree.get("encounter"), "reference")
+
+
+def location(tree: Mapping[str, object], known: Sensitivity) -> tuple[Classes, list[str]]:
+    """Of which classes a Location is, by what it is called and what it is part of, and its identifiers, by which
+    another resource may refer to it."""
+    values = [value for value in stated(tree.get("identifier"), "value") if value]
+    whole = [_place(text) for text in stated(tree.get("partOf"), "reference", "value")]
+    return placed([_text(tree.get("id")) or "", *values, *whole], known) + of_labels_in(tree, known), values
+
+
+def of_labels_in(tree: Mapping[str, object], known: Sensitivity) -> Classes:
+    """Of which classes the security labels in a tree of any form make it."""
     meta = tree.get("meta")
     security = meta.get("security") if isinstance(meta, dict) else None
     listed = security if isinstance(security, list) else ()
-    labels = [(_text(one.get("system")), _text(one.get("code"))) for one in listed if isinstance(one, dict)]
-    found = diagnosed(stated(tree.get("code"), "code"), known) + labelled(labels, known)
-    return found, stated(tree.get("encounter"), "reference")
+    return labelled(
+        [(_text(one.get("system")), _text(one.get("code"))) for one in listed if isinstance(one, dict)], known
+    )
 
 
 def conditions(resource: Resource) -> tuple[str, ...]:
@@ -95,7 +125,7 @@ def number(reference: str) -> str:
     ['7', '9', '', '']
     """
     literal, _, sought = reference.partition("/_history/")[0].partition("?identifier=")
-    found = sought.rpartition("|")[2] if sought else literal.removeprefix("urn:uuid:").rpartition("/")[2]
+    found = _BAR.split(sought)[-1] if sought else literal.removeprefix("urn:uuid:").rpartition("/")[2]
     return "" if {*found} & {*"#?:&%"} else found
 
 

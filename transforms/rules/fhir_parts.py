@@ -1,6 +1,6 @@
 """The parts of FHIR R4 resources that are read, typed; everything else stays unread. None of them prints its values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -164,9 +164,10 @@ class Around(Part, frozen=True, gc=False):
     `patients` maps a reference (fullUrl, Type/id, #id) to the patient key that the identifiers of that Patient give: ""
     where they give none, None where it means two patients or one that cannot be read. `providers` maps one to an NPI,
     `channels` to how that Patient would rather be reached. `marks` maps one to the classes of specially protected
-    information that a Condition makes it of. `documents` maps one to a resource that may be the source of a Consent,
-    None where it means two. `organisations` maps one to the identifier of that Organization, system|value, "" where it
-    has none or several.
+    information that a Condition makes it of, or that a Location is of; so it does the identifiers of that Location.
+    `documents` maps one to a resource that may be the source of a Consent, None where it means two. `organisations`
+    maps one to the identifier of that Organization, system|value, "" where it has none or several. `numbers` maps one
+    of a Patient who has several identifiers to use, and the patient key of each of these, to all these keys.
     """
 
     reading: Reading
@@ -180,6 +181,7 @@ class Around(Part, frozen=True, gc=False):
     marks: Mapping[str, Classes] = _NONE
     documents: Mapping[str, Mapping[str, Any] | None] = _NONE
     organisations: Mapping[str, str] = _NONE
+    numbers: Mapping[str, frozenset[str]] = _NONE
 
     @property
     def feed(self) -> str:
@@ -215,12 +217,15 @@ def base_of(url: str | None, kind: str) -> str:
 
 def modified(part: object) -> bool:
     """Does a modifier that nobody here knows stand anywhere in it (FHIR R4 2.20, modifierExtension)?"""
+    return any("modifierExtension" in one for one in objects(part))
+
+
+def objects(part: object) -> Iterator[dict[str, Any]]:
+    """Every object in a part of a resource, itself too."""
     parts = [part]
     for one in parts:  # which grows on the way
         if isinstance(one, dict):
-            if "modifierExtension" in one:
-                return True
+            yield one
             parts += one.values()
         elif isinstance(one, list):
             parts += one
-    return False
