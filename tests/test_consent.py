@@ -458,6 +458,10 @@ def test_what_another_source_said(consents: tuple[Consent, ...], around: dict[st
     ("consents", "around", "expected"),
     [
         case("an unclear consent", UNCLEAR, a_consent(VAGUE)),
+        case("an unclear consent about this purpose and another", UNCLEAR,
+             a_consent(VAGUE, of=1, purposes=("HRESCH", "PATSUPPORT")), a_consent()),
+        case("an unclear consent about another purpose", RELEASED, a_consent(VAGUE, of=1, purposes=("HRESCH",)),
+             a_consent()),
         case("an unclear consent after a permit", UNCLEAR, a_consent(), a_consent(VAGUE, of=1, given=at(6))),
         case("an unclear consent, then a clear permit", RELEASED, a_consent(VAGUE, of=1), a_consent(given=at(1))),
         case("an unclear consent, then a permit of the same instant", UNCLEAR, a_consent(VAGUE, of=1), a_consent()),

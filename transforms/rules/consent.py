@@ -100,6 +100,11 @@ def denies(consent: Consent, scope: Scope, kind: Kind | None = None, classes: Se
     return not named or not scope.recipients or any(name.endswith(tuple(scope.recipients)) for name in names)
 
 
+def unclear_about(consent: Consent, scope: Scope) -> bool:
+    """What is not understood may mean any route, unless all that it can mean is to permit other purposes."""
+    return consent.says is Says.UNCLEAR and not (consent.purposes and scope.stopped_by.isdisjoint(consent.purposes))
+
+
 def said(consent: Consent) -> int:
     """When a denial was surely said and in effect: a permit must come after both to lift it."""
     return max(consent.said, consent.start)
@@ -191,7 +196,7 @@ def standing(
     if not consents and changed == BEGINNING:
         return _SILENT if scope.needs_permit else _FREE
     denials = [c for c in consents if denies(c, scope, kind, classes)]
-    unclear = [c for c in consents if c.says is Says.UNCLEAR]
+    unclear = [c for c in consents if unclear_about(c, scope)]
     refused = max((said(c) for c in denials), default=BEGINNING)
     confused = max((said(c) for c in unclear), default=BEGINNING)
     since = max(refused, confused, changed)
@@ -209,14 +214,9 @@ def standing(
     last = clear[-1][0].given if clear else BEGINNING
     fit = [(one, end) for one, end in clear if since < one.given]  # given after all that speaks against them
     in_hand = tuple(
-        Permit(
-            one.given,
-            max(one.start, one.data_start, _vague_until(one)),
-            min(end, one.data_end),
-            renewed(one, end, fit),
-            one,
-        )
+        Permit(one.given, start, min(end, one.data_end), renewed(one, end, fit), one)
         for one, end in fit
+        for start in [max(one.start, one.data_start, _vague_until(one))]
     )
 
     confirmed = BEGINNING if changed == BEGINNING else _confirmed(consents, changed, horizon)

@@ -104,9 +104,11 @@ def consent(tree: Mapping[str, object], around: Around, purposes: Mapping[str, o
         Reader(around, purposes, dated.time if dated else BEGINNING),
     )
     says = rules[0].says
-    dateless, unscoped = dated is None and says is Says.PERMIT, scope is None and says in (Says.PERMIT, Says.DENY)
-    if dateless or unscoped or not understood(tree):
+    unscoped = scope is None and says in (Says.PERMIT, Says.DENY)
+    if unscoped or not understood(tree):
         rules = _unclear(rules)
+    elif dated is None and says is Says.PERMIT:
+        rules = _undated(rules)
     if dated is None:  # a server's touch can date a restriction, never a permit
         dated = from_fhir(meta.lastUpdated, local)
     # Of unknown date, a restriction has always been said, and no permit is known to come after it.
@@ -190,6 +192,13 @@ def _rules(resource: ConsentResource, signed: Source, reader: Reader) -> list[Ru
 def _unclear(rules: list[Rule]) -> list[Rule]:
     """What remains of rules that contradict themselves or are not understood: what they deny or end."""
     return [fhir_provision.UNCLEAR, *_restrictions(rules)]
+
+
+def _undated(rules: list[Rule]) -> list[Rule]:
+    """Of permits that are understood but for their date: unclear, though about no purpose that none of them names."""
+    named = [rule.purposes for rule in rules if rule.says is Says.PERMIT]
+    purposes = sorted({purpose for its in named for purpose in its}) if all(named) else []
+    return [fhir_provision.UNCLEAR._replace(purposes=tuple(purposes)), *_restrictions(rules)]
 
 
 def _restrictions(rules: list[Rule]) -> list[Rule]:
