@@ -14,6 +14,9 @@
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
@@ -66,10 +69,12 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     if schedule is not None and meaning is not None and meaning.means is MILESTONE:
         meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
-        if meaning is None or code != "ADT" or not _tells_of_death(message):
+        listed = message.every("PID") if meaning is not None and code == "ADT" else []
+        if not listed or not _died(listed[0], message.first("PV1")):
             return [
                 unrouted(hl7_type(code, trigger), Reason.NO_ROUTE),
                 *hl7_marks.marks(message, header, kind, reading),
+                *(_minors(listed, header, recorded, kind, reading) if listed else ()),
             ]
         meaning = Trigger(DEMOGRAPHICS)  # whatever else the message says
     means, kinds = meaning
@@ -93,6 +98,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
         if person is not None and _died(person, message.first("PV1")):
             facts += [beside(side, kind, BEGINNING, died=True) for side in told]
+        facts += _minors(people, header, recorded, kind, reading, told if len(people) == 1 else ())
         return facts + hl7_marks.marks(message, header, kind, reading, told)
 
     if person is None or not patient:
@@ -167,9 +173,13 @@ def _beside(person: Segment, visited: Segment | None, milestone: Milestone, read
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
     """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator, PV1-36)."""
+    return _of_age(person, reading), _died(person, visited)
+
+
+def _of_age(person: Segment, reading: Reading) -> int:
     born = person.value(7).strip()
     text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
-    return adult_at(text, reading.sensitivity, reading.zone), _died(person, visited)
+    return adult_at(text, reading.sensitivity, reading.zone)
 
 
 def _died(person: Segment, visited: Segment | None) -> bool:
@@ -181,9 +191,28 @@ def _died(person: Segment, visited: Segment | None) -> bool:
     return visited is not None and visited.value(36).strip() in DIED
 
 
-def _tells_of_death(message: Hl7Message) -> bool:
-    person = message.first("PID")
-    return person is not None and _died(person, message.first("PV1"))
+def _minors(
+    people: list[Segment], header: Segment, recorded: Segment | None, kind: str, reading: Reading,
+    sides: Iterable[str] = (),
+) -> list[AnyFact]:  # fmt: skip
+    """When those come of age who are no adults yet, as a message tells that states no milestone. `sides`: whose PID-7
+    it is, if it is not that of the number in PID-3 alone."""
+    year, years = _stated(header, recorded)[:4], reading.sensitivity.majority_years
+    if reading.production and header.value(11) != "P":
+        return []
+    return [
+        beside(patient, kind, adult, died=False)
+        for one in people
+        if not _grown(one.field(7)[:4], year, years) and (adult := _of_age(one, reading)) != BEGINNING
+        for patient in sides or hl7_patient.patients([one], header, reading)
+        if patient
+    ]
+
+
+@lru_cache(maxsize=65536)
+def _grown(born: str, when: str, majority_years: int) -> bool:
+    """Was who was born in that year surely an adult in that year? To know the day is dear, and most are."""
+    return born.isdecimal() and when.isdecimal() and int(when) - int(born) > majority_years
 
 
 def _taken(kind: str, means: Means, reading: Reading) -> bool:
@@ -215,8 +244,12 @@ def _key(
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
     """The first of the three that is stated. If it cannot be read to the day no other one is taken instead: nobody
     knows when it happened."""
+    return from_hl7(_stated(header, recorded), reading.zone)
+
+
+def _stated(header: Segment, recorded: Segment | None) -> str:
     stated = recorded.value(6).strip() or recorded.value(2).strip() if recorded is not None else ""
-    return from_hl7(stated or header.value(7), reading.zone)
+    return stated or header.value(7)
 
 
 def _provider(visited: Segment) -> str:
