@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
+from schemas.event import AnyFact, Identity, Made, Milestone, Person, Says, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
 from transforms.rules import contact, filters, hl7, hl7_consent, hl7_marks, hl7_patient
@@ -34,6 +34,7 @@ MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
+TIGHTENING = frozenset({Says.DENY, Says.UNCLEAR})  # what a consent says that stops something and permits nothing
 NPI_OID = "2.16.840.1.113883.4.6"
 
 
@@ -87,7 +88,13 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
-        return [Person(key, patient, kind, adult, died, counted=True), *hl7_marks.marks(message, header, kind, reading)]
+        grown = _grown(person.field(7)[:4], _stated(header, recorded)[:4], reading.sensitivity.majority_years)
+        others = _others(people, header, patient, reading) if died or (adult != BEGINNING and not grown) else []
+        return [
+            Person(key, patient, kind, adult, died, counted=True),
+            *(beside(other, kind, adult, died) for other in others),
+            *hl7_marks.marks(message, header, kind, reading),
+        ]
 
     found = _time(header, recorded, reading)
     if means is IDENTITY:
@@ -117,9 +124,31 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=also,
         related=related,
     )  # fmt: skip
-    prepared = [mark(patient, related, classes)] if related and classes else []  # a booking marks its visit, too
     # what is taken back may be the very discharge by which somebody died
-    return [milestone, *_beside(person, None if cancels else visited, milestone, reading), *prepared]
+    return [milestone, *_beside(milestone, people, header, None if cancels else visited, reading)]
+
+
+def _beside(
+    milestone: Milestone, people: list[Segment], header: Segment, visited: Segment | None, reading: Reading
+) -> list[AnyFact]:
+    """What is told of the person and of the visit beside a milestone, if anything is."""
+    patient, kind, classes, moment = milestone.patient, milestone.type, milestone.classes, milestone.time
+    adult, died = _bearing(people[0], visited, reading)
+    facts: list[AnyFact] = [beside(patient, kind, adult, died)] if died or adult != BEGINNING else []
+    if classes and milestone.related:  # a booking marks its visit, too
+        facts.append(mark(patient, milestone.related, classes))
+    bears = died or adult > (BEGINNING if moment is None else moment)
+    if bears or classes:
+        numbers = {milestone.visit, *milestone.also, *milestone.related} - {""}
+        for other in _others(people, header, patient, reading):
+            facts += [beside(other, kind, adult, died)] if bears else []
+            facts += [mark(other, numbers, classes)] if classes and numbers else []
+    return facts
+
+
+def _others(people: list[Segment], header: Segment, patient: str, reading: Reading) -> list[str]:
+    """The further keys of the patient: what only tightens is told to them, too."""
+    return sorted(hl7_patient.keys(people, header, reading) - {patient})
 
 
 def _visit(
@@ -159,16 +188,13 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     patients = sides or [hl7_patient.patient(people, header, reading) or facts[0].patient]
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
-    signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
+    segments = message.every("CON")
+    signed = hl7_consent.read(segments, patients, origin, sent, reading, counted=alone)
+    if any(one.says in TIGHTENING for one in signed):
+        for other in sorted(hl7_patient.keys(people, header, reading) - {*patients}):
+            copies = hl7_consent.read(segments, [other], origin, sent, reading, counted=False)
+            signed += [one for one in copies if one.says in TIGHTENING]
     return [*signed, *facts[1:]] if alone else [*facts, *signed]
-
-
-def _beside(person: Segment, visited: Segment | None, milestone: Milestone, reading: Reading) -> list[AnyFact]:
-    """What is told of the person beside a milestone, if anything is."""
-    adult, died = _bearing(person, visited, reading)
-    if not died and adult == BEGINNING:
-        return []
-    return [beside(milestone.patient, milestone.type, adult, died)]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
@@ -196,7 +222,7 @@ def _minors(
     sides: Iterable[str] = (),
 ) -> list[AnyFact]:  # fmt: skip
     """When those come of age who are no adults yet, as a message tells that states no milestone. `sides`: whose PID-7
-    it is, if it is not that of the number in PID-3 alone."""
+    it is, if it is not that of the numbers in PID-3 alone."""
     year, years = _stated(header, recorded)[:4], reading.sensitivity.majority_years
     if reading.production and header.value(11) != "P":
         return []
@@ -204,8 +230,7 @@ def _minors(
         beside(patient, kind, adult, died=False)
         for one in people
         if not _grown(one.field(7)[:4], year, years) and (adult := _of_age(one, reading)) != BEGINNING
-        for patient in sides or hl7_patient.patients([one], header, reading)
-        if patient
+        for patient in sides or sorted(hl7_patient.keys([one], header, reading))
     ]
 
 
