@@ -9,7 +9,7 @@ import pytest
 from builders import PATIENT, a_consent, a_milestone, at
 from hospital_files import decide, lines, ndjson, permit
 
-from schemas.event import AnyFact, Kind, Made, Milestone, Person, digest
+from schemas.event import AnyFact, Identity, Kind, Made, Milestone, Person, digest
 from schemas.instant import BEGINNING, FOREVER, from_fhir
 from schemas.outcome import Reason, Verdict
 from schemas.policy import Policy, ProtectedClass
@@ -18,6 +18,7 @@ from transforms.decode import reader
 from transforms.rules import hl7_events
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
+from transforms.rules.identity import beside
 from transforms.rules.routing import rules
 from transforms.rules.sensitivity import Sensitivity, adult_at, compiled
 from transforms.rules.timeline import advance
@@ -386,6 +387,51 @@ def test_a_message_of_no_milestone_may_tell_of_a_death(
     (fact,) = hl7_events.read(body, reader(policy)._reading)
     assert isinstance(fact, Person) is told
     assert not told or (isinstance(fact, Person) and fact.died and fact.counted)
+
+
+@pytest.mark.parametrize(
+    "trigger, fields, adult",
+    [
+        ("A02", {"born": "20150101"}, "2033-01-01"),
+        ("A05", {"born": "2015"}, "2033-12-31"),
+        ("A60", {"born": " 20150101"}, "2033-01-01"),
+        ("A40", {"born": "20150101"}, "2033-01-01"),
+        ("A02", {"born": "3 May 2015"}, "2033-12-31"),
+        ("A02", {"born": "20080201"}, "2026-02-01"),
+        ("A02", {"born": "19700101"}, None),
+        ("A40", {"born": "19700101"}, None),
+        ("A02", {}, None),
+        ("Z99", {"born": "20150101"}, None),
+    ],
+)
+def test_a_message_of_no_milestone_may_tell_of_a_child(
+    policy: Policy, trigger: str, fields: dict[str, str], adult: str | None
+) -> None:
+    """A later admission need not say again when the patient was born."""
+    body = ADMISSION.format(**{"more": "", **QUIET, **fields}).replace("ADT^A01", f"ADT^{trigger}").encode()
+    reading = reader(policy)._reading
+    counted, *told = hl7_events.read(body, reading)
+    assert isinstance(counted, Identity if trigger == "A40" else Made)
+    found = from_fhir(adult)
+    expected = [] if found is None else [beside("urn:id:GENERAL\x1fM1", f"ADT^{trigger}", found.time, died=False)]
+    assert told == expected
+    if isinstance(counted, Made):
+        test = body.replace(b"|1|P|", b"|1|T|")
+        assert hl7_events.read(test, reading._replace(production=True)) == [counted], "production takes no test"
+
+
+def test_of_two_patients_who_are_linked_each_has_an_age_of_their_own(policy: Policy) -> None:
+    child = "PID|2||C1^^^GENERAL^MR||||20250101\r"
+    body = ADMISSION.format(**{**QUIET, "born": "19900101", "more": child}).replace("ADT^A01", "ADT^A24").encode()
+    told = [fact for fact in hl7_events.read(body, reader(policy)._reading) if isinstance(fact, Person)]
+    assert [fact.patient for fact in told] == ["urn:id:GENERAL\x1fC1"]
+
+
+def test_and_what_is_merged_is_of_one_patient(policy: Policy) -> None:
+    merged = {"born": "20150101", "more": "MRG|M2^^^GENERAL^MR\r"}
+    body = ADMISSION.format(**{**QUIET, **merged}).replace("ADT^A01", "ADT^A40").encode()
+    told = [fact for fact in hl7_events.read(body, reader(policy)._reading) if isinstance(fact, Person)]
+    assert [fact.patient for fact in told] == [f"urn:id:GENERAL\x1fM{number}" for number in "12"]
 
 
 BOOKING = (

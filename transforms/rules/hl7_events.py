@@ -14,8 +14,11 @@
 Sources: HL7 v2.8 chapters 3 (ADT) and 10 (SIU); DESIGN section 3, Identity.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 from schemas.errors import MessageError
-from schemas.event import AnyFact, Identity, Made, Milestone, Person, content_of, digest
+from schemas.event import AnyFact, Identity, Made, Milestone, Person, Says, content_of, digest
 from schemas.instant import BEGINNING, FOREVER, Instant, from_hl7
 from schemas.outcome import Reason, Verdict
 from transforms.rules import contact, filters, hl7, hl7_consent, hl7_marks, hl7_patient
@@ -31,6 +34,7 @@ MILESTONE, CANCELLATION, DEMOGRAPHICS, IDENTITY, NOTHING = Means
 SERVICE_CLASSES = {"I": "inpatient", "O": "outpatient", "E": "emergency", "U": "unknown"}
 NPI_AUTHORITIES = frozenset({"NPI", "NPPES"})
 DIED = frozenset({"20", "40", "41", "42"})  # HL7 table 0112, discharge dispositions: expired, wherever
+TIGHTENING = frozenset({Says.DENY, Says.UNCLEAR})  # what a consent says that stops something and permits nothing
 NPI_OID = "2.16.840.1.113883.4.6"
 
 
@@ -66,10 +70,12 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
     if schedule is not None and meaning is not None and meaning.means is MILESTONE:
         meaning = with_status(meaning, schedule.value(25) or schedule.value(25, 2))
     if meaning is None or meaning.means is NOTHING or not _taken(kind, meaning.means, reading):
-        if meaning is None or code != "ADT" or not _tells_of_death(message):
+        listed = message.every("PID") if meaning is not None and code == "ADT" else []
+        if not listed or not _died(listed[0], message.first("PV1")):
             return [
                 unrouted(hl7_type(code, trigger), Reason.NO_ROUTE),
                 *hl7_marks.marks(message, header, kind, reading),
+                *(_minors(listed, header, recorded, kind, reading) if listed else ()),
             ]
         meaning = Trigger(DEMOGRAPHICS)  # whatever else the message says
     means, kinds = meaning
@@ -82,7 +88,13 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
             return [Made(b"", "", kind, Verdict.CONTROL, Reason.DEMOGRAPHICS)]
         adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
-        return [Person(key, patient, kind, adult, died, counted=True), *hl7_marks.marks(message, header, kind, reading)]
+        grown = _grown(person.field(7)[:4], _stated(header, recorded)[:4], reading.sensitivity.majority_years)
+        others = _others(people, header, patient, reading) if died or (adult != BEGINNING and not grown) else []
+        return [
+            Person(key, patient, kind, adult, died, counted=True),
+            *(beside(other, kind, adult, died) for other in others),
+            *hl7_marks.marks(message, header, kind, reading),
+        ]
 
     found = _time(header, recorded, reading)
     if means is IDENTITY:
@@ -93,6 +105,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         facts: list[AnyFact] = [Identity(key, side, kind, time, place == 0) for place, side in enumerate(told)]
         if person is not None and _died(person, message.first("PV1")):
             facts += [beside(side, kind, BEGINNING, died=True) for side in told]
+        facts += _minors(people, header, recorded, kind, reading, told if len(people) == 1 else ())
         return facts + hl7_marks.marks(message, header, kind, reading, told)
 
     if person is None or not patient:
@@ -111,9 +124,31 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         key, patient, kind, what, kinds[0], visit, moment, span, values, cancels, None, classes, also=also,
         related=related,
     )  # fmt: skip
-    prepared = [mark(patient, related, classes)] if related and classes else []  # a booking marks its visit, too
     # what is taken back may be the very discharge by which somebody died
-    return [milestone, *_beside(person, None if cancels else visited, milestone, reading), *prepared]
+    return [milestone, *_beside(milestone, people, header, None if cancels else visited, reading)]
+
+
+def _beside(
+    milestone: Milestone, people: list[Segment], header: Segment, visited: Segment | None, reading: Reading
+) -> list[AnyFact]:
+    """What is told of the person and of the visit beside a milestone, if anything is."""
+    patient, kind, classes, moment = milestone.patient, milestone.type, milestone.classes, milestone.time
+    adult, died = _bearing(people[0], visited, reading)
+    facts: list[AnyFact] = [beside(patient, kind, adult, died)] if died or adult != BEGINNING else []
+    if classes and milestone.related:  # a booking marks its visit, too
+        facts.append(mark(patient, milestone.related, classes))
+    bears = died or adult > (BEGINNING if moment is None else moment)
+    if bears or classes:
+        numbers = {milestone.visit, *milestone.also, *milestone.related} - {""}
+        for other in _others(people, header, patient, reading):
+            facts += [beside(other, kind, adult, died)] if bears else []
+            facts += [mark(other, numbers, classes)] if classes and numbers else []
+    return facts
+
+
+def _others(people: list[Segment], header: Segment, patient: str, reading: Reading) -> list[str]:
+    """The further keys of the patient: what only tightens is told to them, too."""
+    return sorted(hl7_patient.keys(people, header, reading) - {patient})
 
 
 def _visit(
@@ -153,23 +188,24 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     patients = sides or [hl7_patient.patient(people, header, reading) or facts[0].patient]
     origin = source or f"{reading.source}|{header.value(3)}|{header.value(4)}"
     sent = from_hl7(header.value(7), reading.zone)
-    signed = hl7_consent.read(message.every("CON"), patients, origin, sent, reading, counted=alone)
+    segments = message.every("CON")
+    signed = hl7_consent.read(segments, patients, origin, sent, reading, counted=alone)
+    if any(one.says in TIGHTENING for one in signed):
+        for other in sorted(hl7_patient.keys(people, header, reading) - {*patients}):
+            copies = hl7_consent.read(segments, [other], origin, sent, reading, counted=False)
+            signed += [one for one in copies if one.says in TIGHTENING]
     return [*signed, *facts[1:]] if alone else [*facts, *signed]
-
-
-def _beside(person: Segment, visited: Segment | None, milestone: Milestone, reading: Reading) -> list[AnyFact]:
-    """What is told of the person beside a milestone, if anything is."""
-    adult, died = _bearing(person, visited, reading)
-    if not died and adult == BEGINNING:
-        return []
-    return [beside(milestone.patient, milestone.type, adult, died)]
 
 
 def _bearing(person: Segment, visited: Segment | None, reading: Reading) -> tuple[int, bool]:
     """When the patient is of age (PID-7), and whether the patient died (PID-29 time, PID-30 indicator, PV1-36)."""
+    return _of_age(person, reading), _died(person, visited)
+
+
+def _of_age(person: Segment, reading: Reading) -> int:
     born = person.value(7).strip()
     text = "-".join(part for part in (born[:4], born[4:6], born[6:8]) if part) if born[:8].isdigit() else born
-    return adult_at(text, reading.sensitivity, reading.zone), _died(person, visited)
+    return adult_at(text, reading.sensitivity, reading.zone)
 
 
 def _died(person: Segment, visited: Segment | None) -> bool:
@@ -181,9 +217,27 @@ def _died(person: Segment, visited: Segment | None) -> bool:
     return visited is not None and visited.value(36).strip() in DIED
 
 
-def _tells_of_death(message: Hl7Message) -> bool:
-    person = message.first("PID")
-    return person is not None and _died(person, message.first("PV1"))
+def _minors(
+    people: list[Segment], header: Segment, recorded: Segment | None, kind: str, reading: Reading,
+    sides: Iterable[str] = (),
+) -> list[AnyFact]:  # fmt: skip
+    """When those come of age who are no adults yet, as a message tells that states no milestone. `sides`: whose PID-7
+    it is, if it is not that of the numbers in PID-3 alone."""
+    year, years = _stated(header, recorded)[:4], reading.sensitivity.majority_years
+    if reading.production and header.value(11) != "P":
+        return []
+    return [
+        beside(patient, kind, adult, died=False)
+        for one in people
+        if not _grown(one.field(7)[:4], year, years) and (adult := _of_age(one, reading)) != BEGINNING
+        for patient in sides or sorted(hl7_patient.keys([one], header, reading))
+    ]
+
+
+@lru_cache(maxsize=65536)
+def _grown(born: str, when: str, majority_years: int) -> bool:
+    """Was who was born in that year surely an adult in that year? To know the day is dear, and most are."""
+    return born.isdecimal() and when.isdecimal() and int(when) - int(born) > majority_years
 
 
 def _taken(kind: str, means: Means, reading: Reading) -> bool:
@@ -215,8 +269,12 @@ def _key(
 def _time(header: Segment, recorded: Segment | None, reading: Reading) -> Instant | None:
     """The first of the three that is stated. If it cannot be read to the day no other one is taken instead: nobody
     knows when it happened."""
+    return from_hl7(_stated(header, recorded), reading.zone)
+
+
+def _stated(header: Segment, recorded: Segment | None) -> str:
     stated = recorded.value(6).strip() or recorded.value(2).strip() if recorded is not None else ""
-    return from_hl7(stated or header.value(7), reading.zone)
+    return stated or header.value(7)
 
 
 def _provider(visited: Segment) -> str:

@@ -77,5 +77,5 @@ def marks(
     numbers += [visit.value(field) for visit in visits for field in (19, 50) if visit.value(19)]
     if kind in OF_THE_PERSON or (len(visits) > 1 and not all(visit.value(19) for visit in visits)):
         numbers = []
-    people = {*patients} or hl7_patient.patients(message.every("PID"), header, reading)
-    return [mark(patient, numbers, found) for patient in sorted(people) if patient]
+    people = {*patients} or hl7_patient.keys(message.every("PID"), header, reading)
+    return [mark(patient, numbers, found) for patient in sorted(people)]

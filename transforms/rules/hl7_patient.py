@@ -1,6 +1,6 @@
 """Which patient an HL7 v2 message is about.
 
-    one patient  PID-3, in the order of the policy's identifier types (CX.5)
+    one patient  PID-3, in the order of the policy's identifier types (CX.5); what only tightens: each that may be used
     a merge      PID-3 and MRG-1, -2, -4, whatever their type
     system       CX.4, else the sender (MSH-4, else MSH-3)
 
@@ -26,6 +26,13 @@ def patient(people: list[Segment], header: Segment, reading: Reading) -> str:
 def patients(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
     """The patient key of each PID segment; "" if it cannot be read."""
     return {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people}
+
+
+def keys(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
+    """The patient keys of all identifiers of these PID segments that may be used: what only tightens is told to each,
+    since the next message may name the patient by another one."""
+    found = [identifier for one in people for identifier in _identifiers(one.repeats(3), header)]
+    return {preferred([identifier], reading.identity_types) for identifier in found} - {""}
 
 
 def sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:
