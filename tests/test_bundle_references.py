@@ -222,6 +222,15 @@ def test_what_withholds_is_told_by_every_number_of_the_patient_and_counted_once(
         assert told(together(permit(who), {**ENCOUNTER, "subject": who})) == {counted: [True, True]}
 
 
+def test_what_withholds_reaches_the_patient_in_the_bundle_whatever_number_stands_beside_its_name() -> None:
+    found = together(permit({**PATIENT, "identifier": typed("MR", value="9")}, status="rejected"))
+    assert told(found) == {"urn:id:MAIN\x1f9": [True], MR: [False], PI: [False]}
+    alone = {**person(), "identifier": NUMBERS[1:2]}
+    denial = permit({**PATIENT, **BY_PI}, status="rejected")
+    beside = facts({"resourceType": "Bundle", "entry": [{"resource": alone}, {"resource": denial}]})
+    assert told([fact for fact in beside if isinstance(fact, Consent)]) == {PI: [True], MR: [False]}
+
+
 def test_a_mark_and_a_death_are_told_by_every_number() -> None:
     for status in ("finished", "in-progress"):
         found = together({**ENCOUNTER, "status": status, **LABELLED})

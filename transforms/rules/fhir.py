@@ -196,8 +196,7 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             for name in names:
                 patients[name] = key if patients.get(name, key) == key else None
                 channels[name] = channel if channels.get(name, channel) == channel else ""
-            if len(keys) > 1:
-                numbers.update({name: numbers.get(name, frozenset()) | keys for name in (*names, *keys)})
+            numbers.update({name: numbers.get(name, frozenset()) | keys for name in (*names, *keys)})
         elif kind == "Practitioner":
             stated = [i.value or "" for i in named(tree) or () if i.system == NPI_SYSTEM]
             providers.update({name: national_provider(stated[0]) if stated else "" for name in names})

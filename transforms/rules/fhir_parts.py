@@ -167,7 +167,7 @@ class Around(Part, frozen=True, gc=False):
     information that a Condition makes it of, or that a Location is of; so it does the identifiers of that Location.
     `documents` maps one to a resource that may be the source of a Consent, None where it means two. `organisations`
     maps one to the identifier of that Organization, system|value, "" where it has none or several. `numbers` maps one
-    of a Patient who has several identifiers to use, and the patient key of each of these, to all these keys.
+    of a Patient, and the patient key of each identifier that it has to use, to all these keys.
     """
 
     reading: Reading
