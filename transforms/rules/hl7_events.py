@@ -209,10 +209,8 @@ def _of_age(person: Segment, reading: Reading) -> int:
 
 
 def _died(person: Segment, visited: Segment | None) -> bool:
-    year = person.value(29).strip()[:4]
-    if person.value(30).strip().upper() == "Y" or (
-        year.isdigit() and year != "0000"
-    ):  # what is no date is no news of a death
+    year = person.value(29).strip()[:4]  # what is no date is no news of a death
+    if person.value(30).strip().upper() == "Y" or (year.isdigit() and year != "0000"):
         return True
     return visited is not None and visited.value(36).strip() in DIED
 
