@@ -114,6 +114,15 @@ def test_contents_of_one_key_are_numbered_from_the_second() -> None:
     assert received(*three[:1]).conflicting() == {}
 
 
+def test_what_a_message_says_itself_tells_whether_its_copies_conflict() -> None:
+    one, other = a_milestone(at(5), key="k"), a_milestone(at(6), key="k")
+    told = [replace(a_milestone(at(5), key="k", values={"channel": by}), stated=one.what) for by in ("phone", "email")]
+    assert received(one, *told).conflicting() == received(*told).conflicting() == {}
+    for copies in ([one, other], [one, told[0], other]):
+        contents = {copy.what for copy in copies}
+        assert received(*copies).conflicting() == dict.fromkeys(contents, contents)
+
+
 def test_the_outcome_of_a_repeat_names_no_route_and_rests_on_nothing() -> None:
     (again,) = received(a_milestone(), a_milestone()).outcomes
     assert (again.route, again.facts, again.copy) == ("", (), 1)

@@ -48,7 +48,7 @@ EXPLAINED = {
     ): "what ends at majority anyway is put in the place of its equal",
     ("renewed", "reached = None"): "as false as False",
     ("renewed", "reached = True"): ENDLESS,
-    ("renewed", "if max(other.given, other.start) <= end <= other_end:"): ENDLESS,
+    ("renewed", "if max(other.given, other.start, _vague_until(other)) <= end <= other_end:"): ENDLESS,
     (
         "decide",
         "if permit.given > time + scope.wait or (permit.given > time and known.objected): break",

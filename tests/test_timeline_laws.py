@@ -517,15 +517,15 @@ def _objections(
     seen: Iterable[AnyFact], route: str, lifted: Container[Reason | None], classes: set[str]
 ) -> Iterable[int]:
     """When something was said, at the latest, that stops a route. No reviewer lifts a denial."""
+    purpose = "HMARKT" if route == "free" else "PATSUPPORT"
     for fact in seen:
         if isinstance(fact, Identity):
             if Reason.IDENTITY_CHANGED not in lifted:
                 yield fact.time
         elif isinstance(fact, Consent) and fact.says is Says.UNCLEAR:
-            if Reason.CONSENT_UNCLEAR not in lifted:
+            if Reason.CONSENT_UNCLEAR not in lifted and (not fact.purposes or purpose in fact.purposes):
                 yield max(fact.said, fact.start)
         elif isinstance(fact, Consent) and fact.says is DENY:
-            purpose = "HMARKT" if route == "free" else "PATSUPPORT"
             named = fact.classes is None or classes & set(fact.classes)
             if named and (fact.purposes in ((), (purpose,)) or purpose in fact.purposes):
                 if not fact.recipients or (route != "free" and CRM in fact.recipients):
