@@ -24,7 +24,8 @@ def crossing(route: str, *days: str, retracts: bool = False) -> Crossing:
         for place in range(rows)
     ]
     entries = Entries(route, names, names, alike, range(rows))
-    made = [Deidentified({"time": day, "milestone": ODD}, "", json.dumps({"milestone": ODD}), "") for day in days]
+    data = json.dumps({"milestone": ODD}).encode()
+    made = [Deidentified({"time": day, "milestone": ODD}, "", data, "") for day in days]
     words = ["b" * 32 + str(place) for place in range(rows)]
     taken = [place + 40 for place in range(rows)] if retracts else []
     return Crossing(entries, made, words, [word + "r" for word in words], range(50, 50 + rows), taken, {})
