@@ -58,7 +58,7 @@ def test_lines_are_what_the_encoder_writes(policy: Policy, word: str, retracts: 
             name, SOURCE, type_, f"{made.values['time']}T00:00:00Z", one.subjects[place],
             one.records[place], place + 50, word, word, json.loads(lines[name])["consentref"],
             odd.level(route).label, odd.name, route.recipe_name, written.correlations[place],
-            msgspec.Raw(made.data.encode()),
+            msgspec.Raw(made.data),
         )  # fmt: skip
         payload = Retraction(*values, retracts=place + 40) if retracts else Payload(*values)
         assert lines[name] == msgspec.json.encode(payload) + b"\n"
