@@ -110,6 +110,7 @@ class Outputs:
         manifest.parent.mkdir(exist_ok=True)
         os.link(staged, manifest)
         sync(manifest.parent)
+        sync(self.folder)
 
     def _publish(self, run: str, content: bytes, signed: Signed) -> None:
         """Move what the manifest names out of staging; again after a crash, as often as it takes."""
@@ -125,6 +126,7 @@ class Outputs:
             for place in {(self.folder / one.path).parent for one in signed.files if one.path.startswith(f"{kind}/")}:
                 sync(place)
                 sync(place.parent)
+        sync(self.folder)
         shutil.rmtree(staging)
         if _empty(self.folder / STAGED):
             (self.folder / STAGED).rmdir()

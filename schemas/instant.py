@@ -113,7 +113,7 @@ def interval_from_hl7(text: str, local: tzinfo = UTC) -> Instant | None:
     >>> interval_from_hl7("2024") == interval_from_fhir("2024")
     True
     """
-    return from_hl7(text, local) or _month_or_year(_COARSE_HL7.fullmatch(text), local)
+    return from_hl7(text, local) or _month_or_year(_COARSE_HL7.fullmatch(text.strip(" ")), local)
 
 
 def _month_or_year(found: re.Match[str] | None, local: tzinfo) -> Instant | None:

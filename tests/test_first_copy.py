@@ -118,7 +118,9 @@ def test_what_a_message_says_itself_tells_whether_its_copies_conflict() -> None:
     one, other = a_milestone(at(5), key="k"), a_milestone(at(6), key="k")
     told = [replace(a_milestone(at(5), key="k", values={"channel": by}), stated=one.what) for by in ("phone", "email")]
     assert received(one, *told).conflicting() == received(*told).conflicting() == {}
-    for copies in ([one, other], [one, told[0], other]):
+    changed = a_milestone(at(5), key="k", values={"channel": "phone"})  # states itself what the Bundle told
+    elsewhere = replace(told[0], key=b"another version")  # of the same content, and told by its Bundle
+    for copies in ([one, other], [one, told[0], other], [one, changed, elsewhere], [elsewhere, changed, one]):
         contents = {copy.what for copy in copies}
         assert received(*copies).conflicting() == dict.fromkeys(contents, contents)
 

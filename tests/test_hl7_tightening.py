@@ -71,9 +71,11 @@ def test_a_mark(reading: Reading, trigger: str) -> None:
     )
 
 
-def test_a_milestone_of_no_visit_marks_no_other(reading: Reading) -> None:
-    """It marks itself; the patient as a whole it does not, by whatever number."""
-    assert told(read(message("ADT^A01", DRINKS, visit=""), reading), Mark) == []
+def test_a_milestone_of_no_visit_marks_the_patient_as_a_whole(reading: Reading) -> None:
+    """By its own number it does so itself, by the others a mark does."""
+    facts = read(message("ADT^A01", DRINKS, visit=""), reading)
+    assert {fact.visits for fact in facts if isinstance(fact, Mark)} == {()}
+    assert told(facts, Mark) and MR not in told(facts, Mark)
 
 
 @pytest.mark.parametrize("trigger", ["ADT^A01", "ADT^A08", "ORU^R01", "ADT^A05"])

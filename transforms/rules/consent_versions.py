@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from schemas.event import Consent, Says
-from schemas.instant import BEGINNING
+from schemas.instant import BEGINNING, DAY
 
 ENDINGS = frozenset({Says.DENY, Says.ENDS, Says.VOID})  # what takes a permit back, from whatever source
 
@@ -39,9 +39,12 @@ def newer(other: Consent, consent: Consent) -> bool:
 
 
 def _comparable(other: Consent, consent: Consent) -> bool:
-    """Can it be told which of two versions is the newer one?"""
+    """Can it be told which of two versions is the newer one? Not of one that is ordered by no more than the month or
+    year in which it was given, and another of that time."""
     (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
-    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated)
+    vague = any(one.version[1] == one.given and one.said - one.given >= 2 * DAY for one in (other, consent))
+    together = other.given <= consent.said and consent.given <= other.said
+    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated) and not (vague and together)
 
 
 def repeated(permit: Consent, consents: Sequence[Consent]) -> set[bytes]:

@@ -18,6 +18,7 @@ from transforms.rules.fhir_parts import (
     split_reference,
 )
 from transforms.rules.identity import (
+    MOST_NUMBERS,
     NEVER,
     Identifier,
     idempotency_key,
@@ -113,8 +114,9 @@ def further(reference: Reference | None, patient: str, around: Around) -> list[s
 
 
 def every_key(known: list[Identifier], around: Around) -> frozenset[str]:
-    """The patient key of each identifier that may be used."""
-    return frozenset(preferred([one], around.reading.identity_types) for one in known) - {""}
+    """The patient key of each identifier that may be used; none of too many, which are no one's."""
+    found = frozenset(preferred([one], around.reading.identity_types) for one in known) - {""}
+    return found if len(found) <= MOST_NUMBERS else frozenset()
 
 
 def _by_identifier(reference: Reference, around: Around) -> str:
@@ -196,7 +198,9 @@ def within(resources: Iterable[tuple[list[str], Mapping[str, object]]], around: 
             for name in names:
                 patients[name] = key if patients.get(name, key) == key else None
                 channels[name] = channel if channels.get(name, channel) == channel else ""
-            numbers.update({name: numbers.get(name, frozenset()) | keys for name in (*names, *keys)})
+            for name in (*names, *keys):  # one set for all of them, unless two Patients share a name
+                known = numbers.get(name, keys)
+                numbers[name] = known if known is keys or len(known) > MOST_NUMBERS else known | keys
         elif kind == "Practitioner":
             stated = [i.value or "" for i in named(tree) or () if i.system == NPI_SYSTEM]
             providers.update({name: national_provider(stated[0]) if stated else "" for name in names})

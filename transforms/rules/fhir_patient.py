@@ -65,12 +65,13 @@ def contained(tree: Mapping[str, Any], patients: Iterable[str], around: Around) 
     for part in objects(tree) if people else ():
         if isinstance(text := part.get("reference"), str):
             referred[text] += named({"identifier": [part.get("identifier")]}) or ()
+    called = {name: every_key(identifiers(beside_it), around) for name, beside_it in referred.items()}
     facts: list[AnyFact] = []
     for one in people:
         adult, died = _bearing(one.get("birthDate"), one.get("deceasedBoolean"), one.get("deceasedDateTime"), around)
         classes = fhir_marks.of_labels_in(one, around.reading.sensitivity)
         name = f"#{one.get('id')}"
-        keys = every_key(identifiers([*(named(one) or ()), *referred.get(name, ())]), around)
+        keys = every_key(identifiers(named(one)), around) | called.get(name, frozenset())
         for key in sorted(keys.union(() if name in referred else patients) - {""}):
             facts += [beside(key, "Patient", adult, died)] if died or adult != BEGINNING else []
             facts += [mark(key, (), classes)] if classes else []

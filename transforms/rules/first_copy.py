@@ -71,7 +71,7 @@ class Received:
         self._routed_of: dict[bytes, int] = {}  # key → how many of its contents are routed
         self.also: dict[bytes, set[str]] = {}  # content → the further numbers of its visit
         self.related: dict[bytes, set[str]] = {}  # content → further names by which a mark may mean it
-        self._stated: dict[bytes, bytes] = {}  # content → what the message said itself, where that is less
+        self._stated: dict[tuple[bytes, bytes], bytes] = {}  # (key, content) → what the message said itself, if less
         self._marks: dict[bytes, set[str]] = {}  # content → of what specially protected information it is
         self.classes: dict[str, set[str]] = {}  # the same, by the numbers of the visit; "": of the patient as a whole
         self.marks: dict[tuple[str, ...], Mark] = {}  # visits → what messages say of them that state no milestone
@@ -149,7 +149,7 @@ class Received:
         if not self._conflicts:
             return {}
         found: dict[bytes, set[bytes]] = {}
-        said = {key: {self._stated.get(one, one) for one in self._seen[key]} for key in self._conflicts}
+        said = {key: {self._stated.get((key, one), one) for one in self._seen[key]} for key in self._conflicts}
         for copy in self.copies:
             if len(said.get(key := self._key(copy), ())) > 1:
                 found.setdefault(copy.what, set()).update(self._seen[key])
@@ -180,7 +180,8 @@ class Received:
         if fact.also:
             self.also.setdefault(fact.what, set()).update(fact.also)
         if fact.stated:
-            self._stated[fact.what] = fact.stated
+            place = (fact.key, fact.what)
+            self._stated[place] = min(fact.stated, self._stated.get(place, fact.stated))
         if fact.related:
             self.related.setdefault(fact.what, set()).update(fact.related)
         if fact.classes:
@@ -200,10 +201,12 @@ class Received:
     def marked(self, copy: Milestone) -> Milestone:
         """A copy as it is kept: with what those said that say the same and are not."""
         classes, also = self._marks.get(copy.what, ()), self.also.get(copy.what, ())
-        related = self.related.get(copy.what, ())
-        if len(classes) == len(copy.classes) and len(also) == len(copy.also) and len(related) == len(copy.related):
+        related, stated = self.related.get(copy.what, ()), self._stated.get((copy.key, copy.what), b"")
+        told = len(classes), len(also), len(related), stated
+        if told == (len(copy.classes), len(copy.also), len(copy.related), copy.stated):
             return copy
-        return replace(copy, classes=tuple(sorted(classes)), also=tuple(sorted(also)), related=tuple(sorted(related)))
+        kept = {"classes": classes, "also": also, "related": related}
+        return replace(copy, stated=stated, **{name: tuple(sorted(words)) for name, words in kept.items()})
 
     def _route(self, fact: Milestone) -> None:
         if fact.what in self.milestones:

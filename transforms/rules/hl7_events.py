@@ -142,7 +142,7 @@ def _beside(
         numbers = {milestone.visit, *milestone.also, *milestone.related} - {""}
         for other in _others(people, header, patient, reading):
             facts += [beside(other, kind, adult, died)] if bears else []
-            facts += [mark(other, numbers, classes)] if classes and numbers else []
+            facts += [mark(other, numbers, classes)] if classes else []
     return facts
 
 

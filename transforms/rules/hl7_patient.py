@@ -10,7 +10,7 @@ Sources: HL7 v2.8 chapters 2A (CX) and 3 (PID, MRG); DESIGN section 3, Identity.
 from schemas.errors import MessageError
 from schemas.outcome import Reason
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
-from transforms.rules.identity import NEVER_SYSTEMS, Identifier, preferred
+from transforms.rules.identity import MOST_NUMBERS, NEVER_SYSTEMS, Identifier, preferred
 from transforms.rules.reading import Reading
 
 
@@ -30,9 +30,12 @@ def patients(people: list[Segment], header: Segment, reading: Reading) -> set[st
 
 def keys(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
     """The patient keys of all identifiers of these PID segments that may be used: what only tightens is told to each,
-    since the next message may name the patient by another one."""
+    since the next message may name the patient by another one. Raises MessageError of too many, which are no one's."""
     found = [identifier for one in people for identifier in _identifiers(one.repeats(3), header)]
-    return {preferred([identifier], reading.identity_types) for identifier in found} - {""}
+    every = {preferred([identifier], reading.identity_types) for identifier in found} - {""}
+    if len(every) > MOST_NUMBERS:
+        raise MessageError(Reason.NO_PATIENT)
+    return every
 
 
 def sides(message: Hl7Message, header: Segment, reading: Reading) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from schemas.event import Person, digest
 
 SEPARATOR = "\x1f"  # between the system and the value of a patient key; neither may hold a control character
+MOST_NUMBERS = 64  # of one patient to whom what only tightens is told: nobody has more
 NEVER = frozenset({"SS", "SSN", "SB"})  # types that never identify here, whatever the policy lists
 # The social security number as FHIR, an OID and HL7 table 0363 name its system; in small letters, looked up in any.
 NEVER_SYSTEMS = frozenset(
