@@ -28,7 +28,7 @@ class ConfigurationError(LimenError):
 
     def __init__(self, option: str, problem: str, fix: str) -> None:
         super().__init__(f"{option}: {problem}; {fix}")
-        self.option, self.problem, self.fix = option, problem, fix
+        self.problem, self.fix = problem, fix
 
 
 class MessageError(LimenError):

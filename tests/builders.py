@@ -6,7 +6,7 @@ Times are hours on a test clock: `at(5)` is five hours after its zero. The wait 
 from collections.abc import Mapping
 
 from schemas.event import Consent, Identity, Judgement, Kind, Mark, Milestone, Person, Says, content_of, digest
-from schemas.instant import BEGINNING, DAY, FOREVER, HOUR
+from schemas.instant import BEGINNING, DAY, FOREVER, HOUR, from_fhir
 from schemas.outcome import Reason
 from transforms.rules.consent import Scope
 from transforms.rules.filters import Filters
@@ -25,6 +25,13 @@ UNFILTERED = {
 def at(hours: float) -> int:
     """That many hours on the test clock, in microseconds since 1970."""
     return ZERO + round(hours * HOUR)
+
+
+def micros(text: str) -> int:
+    """An instant as FHIR writes it, in microseconds since 1970."""
+    found = from_fhir(text)
+    assert found is not None
+    return found.time
 
 
 def a_milestone(

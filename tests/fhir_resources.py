@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from schemas.errors import MessageError
-from schemas.instant import from_fhir
 from schemas.outcome import Reason
 from transforms.rules.fhir_events import read
 from transforms.rules.fhir_parts import Around
@@ -33,9 +32,3 @@ def refusal(tree: object, around: Around = AROUND) -> Reason:
     with pytest.raises(MessageError) as caught:
         read(tree, around)
     return caught.value.reason
-
-
-def micros(text: str) -> int:
-    found = from_fhir(text)
-    assert found is not None
-    return found.time

@@ -4,10 +4,10 @@ from datetime import UTC
 from typing import Any
 
 import pytest
-from builders import CRM, a_consent, a_route, at, the_rules
+from builders import CRM, a_consent, a_route, at, micros, the_rules
 
 from schemas.event import AnyFact, Kind, Made, Milestone
-from schemas.instant import DAY, FOREVER, HOUR, from_fhir, text_of
+from schemas.instant import DAY, FOREVER, HOUR, text_of
 from schemas.outcome import Reason, Verdict
 from schemas.timeline import Timeline
 from transforms.rules.fhir_events import read
@@ -49,12 +49,6 @@ def told(tree: dict[str, Any]) -> list[Milestone]:
     facts = read(tree, AROUND)
     assert all(isinstance(fact, Milestone) for fact in facts)
     return [fact for fact in facts if isinstance(fact, Milestone)]
-
-
-def micros(text: str) -> int:
-    found = from_fhir(text)
-    assert found is not None
-    return found.time
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from builders import a_route, a_scope, the_rules
-from fhir_resources import AROUND, ENDED, KEY, READING, TOUCHED, micros, refusal, typed
+from builders import a_route, a_scope, micros, the_rules
+from fhir_resources import AROUND, ENDED, KEY, READING, TOUCHED, refusal, typed
 from msgspec.structs import replace
 
 from schemas.errors import MessageError

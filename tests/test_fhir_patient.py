@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from fhir_resources import AROUND, ENDED, KEY, READING, TOUCHED, micros, refusal, typed
+from builders import micros
+from fhir_resources import AROUND, ENDED, KEY, READING, TOUCHED, refusal, typed
 
 from schemas.event import Identity, Made, Person
 from schemas.instant import BEGINNING, FOREVER

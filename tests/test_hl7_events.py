@@ -3,10 +3,11 @@
 from datetime import UTC
 
 import pytest
+from builders import micros
 
 from schemas.errors import MessageError
 from schemas.event import AnyFact, Identity, Made, Milestone, Person
-from schemas.instant import DAY, FOREVER, from_fhir
+from schemas.instant import DAY, FOREVER
 from schemas.outcome import Reason, Verdict
 from transforms.rules.hl7_events import read
 from transforms.rules.reading import Reading
@@ -53,12 +54,6 @@ def refusal(body: bytes | str) -> Reason:
     with pytest.raises(MessageError) as caught:
         read(body, READING)
     return caught.value.reason
-
-
-def micros(text: str) -> int:
-    found = from_fhir(text)
-    assert found is not None
-    return found.time
 
 
 # --- Types --------------------------------------------------------------------------------------------------------

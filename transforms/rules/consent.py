@@ -26,9 +26,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from schemas.event import ALSO, Consent, Kind, Says
-from schemas.instant import BEGINNING, DAY, FOREVER
+from schemas.instant import BEGINNING, FOREVER
 from schemas.outcome import Reason, Verdict
-from transforms.rules.consent_versions import contradicted, ended
+from transforms.rules.consent_versions import contradicted, ended, vague
 
 DISCLOSE = "disclose"
 HARMLESS = frozenset({"collect", "correct"})  # a denial of these alone leaves disclosure as it is
@@ -159,7 +159,7 @@ def until_majority(consents: Sequence[Consent], adult_at: int) -> Sequence[Conse
 def _vague_until(permit: Consent) -> int:
     """The end of the month or year in which a permit was given, up to which it may not have been; BEGINNING for one of
     a day or finer, which counts from its first instant."""
-    return permit.said if permit.said - permit.given >= 2 * DAY else BEGINNING  # no day is as long
+    return permit.said if vague(permit) else BEGINNING
 
 
 def renewed(one: Consent, end: int, others: Sequence[tuple[Consent, int]]) -> int:

@@ -38,13 +38,18 @@ def newer(other: Consent, consent: Consent) -> bool:
     return not comparable or other.version > consent.version
 
 
+def vague(consent: Consent) -> bool:
+    """Is no day known on which it was given, only its month or year?"""
+    return consent.said - consent.given >= 2 * DAY  # no day is as long
+
+
 def _comparable(other: Consent, consent: Consent) -> bool:
     """Can it be told which of two versions is the newer one? Not of one that is ordered by no more than the month or
     year in which it was given, and another of that time."""
     (number, updated, _), (own_number, own_updated, _) = other.version, consent.version
-    vague = any(one.version[1] == one.given and one.said - one.given >= 2 * DAY for one in (other, consent))
+    unsure = any(one.version[1] == one.given and vague(one) for one in (other, consent))
     together = other.given <= consent.said and consent.given <= other.said
-    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated) and not (vague and together)
+    return (number < 0) == (own_number < 0) and BEGINNING not in (updated, own_updated) and not (unsure and together)
 
 
 def repeated(permit: Consent, consents: Sequence[Consent]) -> set[bytes]:

@@ -25,6 +25,7 @@ from transforms.rules.identity import (
     national_provider,
     patient_key,
     preferred,
+    usable,
 )
 
 NPI_SYSTEM = "http://hl7.org/fhir/sid/us-npi"
@@ -115,7 +116,7 @@ def further(reference: Reference | None, patient: str, around: Around) -> list[s
 
 def every_key(known: list[Identifier], around: Around) -> frozenset[str]:
     """The patient key of each identifier that may be used; none of too many, which are no one's."""
-    found = frozenset(preferred([one], around.reading.identity_types) for one in known) - {""}
+    found = usable(known, around.reading.identity_types)
     return found if len(found) <= MOST_NUMBERS else frozenset()
 
 

@@ -89,7 +89,7 @@ def _events(message: Hl7Message, reading: Reading, source: str, native: str, env
         adult, died = _bearing(person, message.first("PV1"), reading)
         key = _key(header, kind, patient, digest(adult, died)[:16], reading, (source, native, envelope))
         grown = _grown(person.field(7)[:4], _stated(header, recorded)[:4], reading.sensitivity.majority_years)
-        others = _others(people, header, patient, reading) if died or (adult != BEGINNING and not grown) else []
+        others = _others(people, header, [patient], reading) if died or (adult != BEGINNING and not grown) else []
         return [
             Person(key, patient, kind, adult, died, counted=True),
             *(beside(other, kind, adult, died) for other in others),
@@ -140,15 +140,15 @@ def _beside(
     bears = died or adult > (BEGINNING if moment is None else moment)
     if bears or classes:
         numbers = {milestone.visit, *milestone.also, *milestone.related} - {""}
-        for other in _others(people, header, patient, reading):
+        for other in _others(people, header, [patient], reading):
             facts += [beside(other, kind, adult, died)] if bears else []
             facts += [mark(other, numbers, classes)] if classes else []
     return facts
 
 
-def _others(people: list[Segment], header: Segment, patient: str, reading: Reading) -> list[str]:
-    """The further keys of the patient: what only tightens is told to them, too."""
-    return sorted(hl7_patient.keys(people, header, reading) - {patient})
+def _others(people: list[Segment], header: Segment, told: Iterable[str], reading: Reading) -> list[str]:
+    """The further keys of those who are told: what only tightens is told to them, too."""
+    return sorted(hl7_patient.keys(people, header, reading).difference(told))
 
 
 def _visit(
@@ -191,7 +191,7 @@ def _with_consents(message: Hl7Message, facts: list[AnyFact], reading: Reading, 
     segments = message.every("CON")
     signed = hl7_consent.read(segments, patients, origin, sent, reading, counted=alone)
     if any(one.says in TIGHTENING for one in signed):
-        for other in sorted(hl7_patient.keys(people, header, reading) - {*patients}):
+        for other in _others(people, header, patients, reading):
             copies = hl7_consent.read(segments, [other], origin, sent, reading, counted=False)
             signed += [one for one in copies if one.says in TIGHTENING]
     return [*signed, *facts[1:]] if alone else [*facts, *signed]

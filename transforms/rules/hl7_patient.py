@@ -10,29 +10,24 @@ Sources: HL7 v2.8 chapters 2A (CX) and 3 (PID, MRG); DESIGN section 3, Identity.
 from schemas.errors import MessageError
 from schemas.outcome import Reason
 from transforms.rules.hl7 import Hl7Message, Repetition, Segment
-from transforms.rules.identity import MOST_NUMBERS, NEVER_SYSTEMS, Identifier, preferred
+from transforms.rules.identity import MOST_NUMBERS, NEVER_SYSTEMS, Identifier, preferred, usable
 from transforms.rules.reading import Reading
 
 
 def patient(people: list[Segment], header: Segment, reading: Reading) -> str:
     """The patient key of a message that is about one patient; "" if it cannot be read. Raises NO_PATIENT if the PID
     segments of its groups name several: nobody says which of them the rest is about."""
-    keys = patients(people, header, reading) or {""}
+    keys = {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people} or {""}
     if len(keys) > 1:
         raise MessageError(Reason.NO_PATIENT)
     return keys.pop()
 
 
-def patients(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
-    """The patient key of each PID segment; "" if it cannot be read."""
-    return {preferred(_identifiers(one.repeats(3), header), reading.identity_types) for one in people}
-
-
-def keys(people: list[Segment], header: Segment, reading: Reading) -> set[str]:
+def keys(people: list[Segment], header: Segment, reading: Reading) -> frozenset[str]:
     """The patient keys of all identifiers of these PID segments that may be used: what only tightens is told to each,
     since the next message may name the patient by another one. Raises MessageError of too many, which are no one's."""
     found = [identifier for one in people for identifier in _identifiers(one.repeats(3), header)]
-    every = {preferred([identifier], reading.identity_types) for identifier in found} - {""}
+    every = usable(found, reading.identity_types)
     if len(every) > MOST_NUMBERS:
         raise MessageError(Reason.NO_PATIENT)
     return every

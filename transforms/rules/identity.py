@@ -52,6 +52,11 @@ def preferred(identifiers: Iterable[Identifier], types: Sequence[str]) -> str:
     return best
 
 
+def usable(identifiers: Iterable[Identifier], types: Sequence[str]) -> frozenset[str]:
+    """The patient key of each identifier that may be used."""
+    return frozenset(preferred([one], types) for one in identifiers) - {""}
+
+
 def shard_of(name: bytes, shards: int) -> int:
     """The shard of a patient, by the keyed name: even ranges of the first 32 bits."""
     return int.from_bytes(name[:4], "big") * shards >> 32
